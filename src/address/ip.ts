@@ -1,0 +1,157 @@
+/**
+ * IPv4 and IPv6 addresses as canonical text: dotted quad (RFC 791) or RFC 5952.
+ *
+ * Text is the representation because it is a value: `===` compares it, a `Map` takes it as a key, a log prints it.
+ * Bytes exist at the edges only (the netlink codec, arithmetic on subnets). Both families are one code path: the
+ * family is the number of bytes.
+ */
+
+declare const ipBrand: unique symbol
+
+/** An address in canonical text. Two equal addresses are the same string. */
+export type Ip = string & { readonly [ipBrand]: true }
+
+export type Family = 'inet' | 'inet6'
+
+/** Text or bytes that are not the address, prefix or MAC that they were said to be. */
+export class AddressError extends Error {
+  override readonly name = 'AddressError'
+}
+
+/** @throws {AddressError} Octal, short, zoned and otherwise liberal forms are not accepted. */
+export function parseIp(text: string): Ip {
+  return formatIp(parseBytes(text))
+}
+
+/** The canonical text of 4 (IPv4) or 16 (IPv6) bytes in network order. @throws {AddressError} */
+export function formatIp(bytes: Uint8Array): Ip {
+  if (bytes.length === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` as Ip
+  if (bytes.length !== 16) throw new AddressError(`an IP address has 4 or 16 bytes, not ${bytes.length}`)
+  return formatIpv6(bytes) as Ip
+}
+
+/** The 4 or 16 bytes of an address, in network order. */
+export function ipBytes(ip: Ip): Uint8Array {
+  return parseBytes(ip)
+}
+
+export function ipFamily(ip: Ip): Family {
+  return ip.includes(':') ? 'inet6' : 'inet'
+}
+
+/** The number of bits of an address of the family. */
+export function familyBits(family: Family): 32 | 128 {
+  return family === 'inet' ? 32 : 128
+}
+
+/** The address as an unsigned number, for arithmetic and order. */
+export function ipToNumber(ip: Ip): bigint {
+  let value = 0n
+  for (const byte of ipBytes(ip)) value = (value << 8n) | BigInt(byte)
+  return value
+}
+
+/** @throws {AddressError} when the number does not fit the family. */
+export function ipFromNumber(value: bigint, family: Family): Ip {
+  const bits = familyBits(family)
+  if (value < 0n || value >> BigInt(bits) !== 0n) {
+    throw new AddressError(`${value} is not an address of ${bits} bits`)
+  }
+  const bytes = new Uint8Array(bits / 8)
+  for (let i = bytes.length - 1, rest = value; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 0xffn)
+  return formatIp(bytes)
+}
+
+/** 224.0.0.0/4 (RFC 5771) and ff00::/8 (RFC 4291). */
+export function isMulticast(ip: Ip): boolean {
+  const [first = 0] = ipBytes(ip)
+  return ipFamily(ip) === 'inet' ? first >> 4 === 0xe : first === 0xff
+}
+
+/** 127.0.0.0/8 (RFC 1122) and ::1 (RFC 4291). */
+export function isLoopback(ip: Ip): boolean {
+  return ipFamily(ip) === 'inet' ? ipBytes(ip)[0] === 127 : ip === '::1'
+}
+
+/** 0.0.0.0 and ::, "this host": never a peer. */
+export function isUnspecified(ip: Ip): boolean {
+  return ip === '0.0.0.0' || ip === '::'
+}
+
+/** 169.254.0.0/16 (RFC 3927) and fe80::/10 (RFC 4291). */
+export function isLinkLocal(ip: Ip): boolean {
+  const [first = 0, second = 0] = ipBytes(ip)
+  return ipFamily(ip) === 'inet'
+    ? first === 169 && second === 254
+    : first === 0xfe && (second & 0xc0) === 0x80
+}
+
+const OCTET = /^(?:0|[1-9][0-9]{0,2})$/
+const GROUP = /^[0-9a-fA-F]{1,4}$/
+
+function parseBytes(text: string): Uint8Array {
+  const bytes = text.includes(':') ? parseIpv6(text) : parseIpv4(text)
+  if (bytes === undefined) throw new AddressError(`${JSON.stringify(text)} is not an IP address`)
+  return bytes
+}
+
+function parseIpv4(text: string): Uint8Array | undefined {
+  const octets = text.split('.')
+  if (octets.length !== 4) return undefined
+  const bytes = new Uint8Array(4)
+  for (const [i, octet] of octets.entries()) {
+    const value = Number(octet)
+    if (!OCTET.test(octet) || value > 255) return undefined
+    bytes[i] = value
+  }
+  return bytes
+}
+
+function parseIpv6(text: string): Uint8Array | undefined {
+  const halves = text.split('::')
+  if (halves.length > 2) return undefined
+  const head = parseGroups(halves[0] ?? '', halves.length === 1)
+  const tail = halves.length === 2 ? parseGroups(halves[1] ?? '', true) : []
+  if (head === undefined || tail === undefined) return undefined
+  const known = head.length + tail.length
+  if (halves.length === 1 ? known !== 16 : known > 14) return undefined
+  const bytes = new Uint8Array(16)
+  bytes.set(head, 0)
+  bytes.set(tail, 16 - tail.length)
+  return bytes
+}
+
+/** The bytes of colon-separated groups; the last may be an embedded IPv4 address (RFC 4291, 2.2). */
+function parseGroups(text: string, embedded: boolean): number[] | undefined {
+  if (text === '') return []
+  const bytes: number[] = []
+  const groups = text.split(':')
+  for (const [i, group] of groups.entries()) {
+    const last = i === groups.length - 1
+    const quad = embedded && last && group.includes('.') ? parseIpv4(group) : undefined
+    if (quad !== undefined) bytes.push(...quad)
+    else if (GROUP.test(group)) bytes.push(Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 0xff)
+    else return undefined
+  }
+  return bytes
+}
+
+/** RFC 5952: lower case, no leading zeros, the longest run of two or more zero groups (the first of equals) as `::`. */
+function formatIpv6(bytes: Uint8Array): string {
+  if (isMappedIpv4(bytes)) return `::ffff:${formatIp(bytes.subarray(12))}`
+  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[2 * i] ?? 0) << 8) | (bytes[2 * i + 1] ?? 0))
+  let best = { start: 0, length: 1 }
+  for (let start = 0; start < 8; start++) {
+    let length = 0
+    while (groups[start + length] === 0) length++
+    if (length > best.length) best = { start, length }
+  }
+  const hex = groups.map((group) => group.toString(16))
+  if (best.length < 2) return hex.join(':')
+  return `${hex.slice(0, best.start).join(':')}::${hex.slice(best.start + best.length).join(':')}`
+}
+
+/** ::ffff:0:0/96, which RFC 5952 section 5 writes with a dotted quad. */
+function isMappedIpv4(bytes: Uint8Array): boolean {
+  return bytes.subarray(0, 10).every((byte) => byte === 0) && bytes[10] === 0xff && bytes[11] === 0xff
+}

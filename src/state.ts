@@ -1,0 +1,131 @@
+/**
+ * The kernel state that tweed speaks of: what a plan desires, what the mirror has read, what a diff compares.
+ *
+ * Both sides are one map from key to entry. The key is the kernel's own identity of the object, so "changed" and
+ * "another one" are never confused: a new MAC on the same IP is a change of one neighbour, not a delete and an add.
+ */
+
+import type { Ip } from './address/ip.ts'
+import type { Mac } from './address/mac.ts'
+import type { Prefix } from './address/prefix.ts'
+
+/** The routing protocol number of our routes and nexthops (rtnetlink.h, RTPROT_*; 84 is nobody else's). */
+export const PROTOCOL = 84
+
+/** RT_TABLE_MAIN */
+export const MAIN_TABLE = 254
+
+/** A vxlan link as the backend wants it. Booleans and numbers are the kernel's IFLA_VXLAN_* attributes. */
+export interface Vxlan {
+  readonly vni: number
+  /** UDP destination port. */
+  readonly port: number
+  /** Outer source address. */
+  readonly local: Ip
+  /** Index of the external interface that carries the outer packets. */
+  readonly lower: number
+  readonly learning: boolean
+  /** Group Based Policy extension. */
+  readonly gbp: boolean
+}
+
+export interface Link {
+  readonly kind: 'link'
+  readonly name: string
+  readonly mac: Mac
+  readonly mtu: number
+  readonly up: boolean
+  /** `net.ipv4.neigh.<name>.app_solicit`: how many L3 misses the kernel tells for one address before it gives up. */
+  readonly appProbes: number
+  /** Undefined for a link that has our name and is not a vxlan link. */
+  readonly vxlan: Vxlan | undefined
+}
+
+export interface Address {
+  readonly kind: 'address'
+  readonly link: string
+  readonly ip: Ip
+  readonly length: number
+}
+
+/** A nexthop object (`ip nexthop`, Linux 5.3): one for each remote host, so that routes do not each carry a gateway. */
+export interface Nexthop {
+  readonly kind: 'nexthop'
+  readonly id: number
+  readonly link: string
+  readonly gateway: Ip
+}
+
+/**
+ * A route through one of our links: through a gateway that is "onlink", or without one (the whole network in
+ * L3-miss mode). `nexthop` is the id of the nexthop object that carries it, where the kernel has such objects;
+ * plans never name one, `kernel/nexthops.ts` does.
+ */
+export interface Route {
+  readonly kind: 'route'
+  readonly destination: Prefix
+  readonly table: number
+  readonly metric: number
+  readonly link: string
+  readonly gateway: Ip | undefined
+  readonly nexthop: number | undefined
+  /** RTPROT_*: `PROTOCOL` on ours; flanneld's are RTPROT_BOOT. */
+  readonly protocol: number
+}
+
+/** What the neighbour says of itself: set for good, being resolved (an L3 miss), or any other state of the kernel's. */
+export type NeighbourState = 'permanent' | 'incomplete' | 'failed' | 'other'
+
+/** Inner IP → inner MAC. */
+export interface Neighbour {
+  readonly kind: 'neighbour'
+  readonly link: string
+  readonly ip: Ip
+  /** Undefined while the kernel resolves it. */
+  readonly mac: Mac | undefined
+  readonly state: NeighbourState
+}
+
+/** Inner MAC → outer IP. Only permanent entries: what the kernel learned by itself is not ours. */
+export interface FdbEntry {
+  readonly kind: 'fdb'
+  readonly link: string
+  readonly mac: Mac
+  readonly destination: Ip
+}
+
+export type Entry = Link | Address | Nexthop | Route | Neighbour | FdbEntry
+export type Kind = Entry['kind']
+
+declare const keyBrand: unique symbol
+export type Key = string & { readonly [keyBrand]: true }
+
+export type KernelState = ReadonlyMap<Key, Entry>
+
+/** The kernel's identity of an entry. */
+export function keyOf(entry: Entry): Key {
+  switch (entry.kind) {
+    case 'link':
+      return linkKey(entry.name)
+    case 'address':
+      return `address ${entry.link} ${entry.ip}/${entry.length}` as Key
+    case 'nexthop':
+      return `nexthop ${entry.id}` as Key
+    case 'route':
+      return `route ${entry.table} ${entry.destination} ${entry.metric}` as Key
+    case 'neighbour':
+      return neighbourKey(entry.link, entry.ip)
+    case 'fdb':
+      return `fdb ${entry.link} ${entry.mac}` as Key
+    default:
+      return entry satisfies never
+  }
+}
+
+export function linkKey(name: string): Key {
+  return `link ${name}` as Key
+}
+
+export function neighbourKey(link: string, ip: Ip): Key {
+  return `neighbour ${link} ${ip}` as Key
+}

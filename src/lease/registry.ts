@@ -1,0 +1,80 @@
+/**
+ * The registry that the hosts of one network share. Two real implementations stand behind it, and every one of them
+ * passes `test/registry-contract.ts`.
+ */
+
+import type { Ip } from '../address/ip.ts'
+import type { Prefix } from '../address/prefix.ts'
+import type { NetworkConfig } from '../config/network-config.ts'
+import type { Lease, LeaseAttributes, LeaseKey, PerFamily } from './lease.ts'
+
+export interface LeaseRequest {
+  readonly config: NetworkConfig
+  readonly attributes: LeaseAttributes
+  /** The subnets held before (subnet.env), taken again when nobody else holds them. */
+  readonly previous: PerFamily<Prefix>
+}
+
+/** Everything under the network at one moment. A snapshot is always complete: what is absent from it is gone. */
+export interface LeaseSnapshot {
+  readonly kind: 'snapshot'
+  /** The network config as the operator wrote it; undefined when there is none. */
+  readonly config: string | undefined
+  readonly leases: ReadonlyMap<LeaseKey, Lease>
+  /** The keys that differ from the snapshot before; undefined: assume all of them. */
+  readonly changed: ReadonlySet<LeaseKey> | undefined
+  /** Entries that could not be read as leases, with the reason: the others go on. */
+  readonly malformed: ReadonlyMap<string, string>
+  /** Changes when the store was replaced (deleted, restored): absence then proves nothing for a while. */
+  readonly incarnation: string
+}
+
+/** The registry cannot be read now. Nothing follows from this for the leases known so far. */
+export interface RegistryUnavailable {
+  readonly kind: 'unavailable'
+  readonly reason: string
+}
+
+export type RegistryEvent = LeaseSnapshot | RegistryUnavailable
+
+export interface LeaseRegistry {
+  /** For logs: `sqlite:/var/lib/tweed/registry.db`. */
+  readonly name: string
+  /** The network config text, undefined when there is none yet. @throws {RegistryError} */
+  readConfig(signal: AbortSignal): Promise<string | undefined>
+  /**
+   * Takes a subnet by flannel's rules: the lease of this public IP, the previous subnet, a random free one.
+   * Atomic: two hosts never hold overlapping subnets. @throws {RegistryError}
+   */
+  acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease>
+  /** Complete snapshots: the first at once, then one for each change. Ends with the signal, never with an error. */
+  watch(signal: AbortSignal): AsyncIterable<RegistryEvent>
+  /**
+   * Renews the lease until the signal. `lost` is final: the lease expired, was removed or is somebody else's.
+   * A renewal that failed is not a loss: it is tried again until the lease has expired.
+   */
+  hold(lease: Lease, signal: AbortSignal): Promise<'lost' | 'released'>
+  close(): Promise<void>
+}
+
+/** What an operator does to a registry (`tweed config put`, `tweed leases`). */
+export interface RegistryAdmin {
+  putConfig(text: string): Promise<void>
+  /** A lease that never expires, for the host with that public IP. @throws {RegistryError} when it overlaps one. */
+  reserve(subnet: Prefix, publicIp: Ip): Promise<Lease>
+  /** Removes the lease of that subnet. @throws {RegistryError} when there is none. */
+  release(subnet: Prefix): Promise<void>
+}
+
+export type RegistryErrorCode = 'unavailable' | 'out-of-subnets' | 'conflict' | 'not-found' | 'invalid'
+
+/** `unavailable` may pass by itself; the other codes are answers. */
+export class RegistryError extends Error {
+  override readonly name = 'RegistryError'
+  readonly code: RegistryErrorCode
+
+  constructor(code: RegistryErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+}

@@ -1,0 +1,291 @@
+/**
+ * Bytes of netlink messages: fixed structs and attributes (type-length-value, linux/netlink.h `struct nlattr`).
+ *
+ * Integers are in host order except where the name says big endian. An attribute is a header of 4 bytes (u16
+ * length with the header, u16 type), the value, and padding to a multiple of 4 that the length does not count.
+ */
+
+import { formatIp, type Ip, ipBytes } from '../address/ip.ts'
+import { formatMac, type Mac, macBytes } from '../address/mac.ts'
+
+/** Set in the type of an attribute whose value is attributes. */
+export const NLA_F_NESTED = 0x8000
+/** The type without NLA_F_NESTED and NLA_F_NET_BYTEORDER. */
+export const NLA_TYPE_MASK = 0x3fff
+
+const HEADER = 4
+/** Of the machine, hence of the kernel. */
+export const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
+const UTF8 = new TextDecoder()
+
+/** Bytes that are not what they should be. */
+export class DecodeError extends Error {
+  override readonly name = 'DecodeError'
+  /** Where, in bytes from the start of the payload (of the datagram, for a message header). */
+  readonly offset: number
+  readonly what: string
+
+  constructor(offset: number, what: string) {
+    super(`${what}, at byte ${offset}`)
+    this.offset = offset
+    this.what = what
+  }
+}
+
+/** An attribute that its reader does not know; `type` still has the NLA_F_ flags, so that it survives a round trip. */
+export interface Attribute {
+  readonly type: number
+  readonly value: Uint8Array
+}
+
+/**
+ * A window on bytes: first the fixed struct at their head, then, with each `next()`, the value of one attribute
+ * after the other. Getters take offsets from the start of the window and throw a DecodeError rather than read
+ * beyond its end. One reader serves a whole object, so that a dump makes no object for each attribute.
+ */
+export class Reader {
+  readonly #bytes: Uint8Array
+  readonly #view: DataView
+  readonly #base: number
+  #start = 0
+  #end: number
+  #next: number
+  #rawType = 0
+
+  /** @param base Where `bytes` begin in the payload, for the offset of a DecodeError. */
+  constructor(bytes: Uint8Array, structSize: number, base = 0) {
+    this.#bytes = bytes
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    this.#base = base
+    this.#end = bytes.length
+    this.#check(0, structSize)
+    this.#end = structSize
+    this.#next = align(structSize)
+  }
+
+  /** Moves to the next attribute; false after the last one. */
+  next(): boolean {
+    const { length } = this.#bytes
+    const start = this.#next
+    if (start >= length) return false
+    this.#start = start
+    this.#end = length
+    const size = this.u16(0)
+    this.#rawType = this.u16(2)
+    if (size < HEADER) throw new DecodeError(this.#base + start, `an attribute of length ${size}`)
+    this.#check(0, size)
+    this.#start = start + HEADER
+    this.#end = start + size
+    this.#next = start + align(size)
+    return true
+  }
+
+  /** The type of the attribute, without NLA_F_NESTED and NLA_F_NET_BYTEORDER. */
+  get type(): number {
+    return this.#rawType & NLA_TYPE_MASK
+  }
+
+  /** The length of the window. */
+  get length(): number {
+    return this.#end - this.#start
+  }
+
+  u8(at = 0): number {
+    return this.#view.getUint8(this.#check(at, 1))
+  }
+
+  u16(at = 0): number {
+    return this.#view.getUint16(this.#check(at, 2), LITTLE_ENDIAN)
+  }
+
+  u16BigEndian(at = 0): number {
+    return this.#view.getUint16(this.#check(at, 2))
+  }
+
+  u32(at = 0): number {
+    return this.#view.getUint32(this.#check(at, 4), LITTLE_ENDIAN)
+  }
+
+  i32(at = 0): number {
+    return this.#view.getInt32(this.#check(at, 4), LITTLE_ENDIAN)
+  }
+
+  /** A copy of the window from `at`: the bytes of a datagram do not outlive its decoding. */
+  bytes(at = 0): Uint8Array {
+    this.#check(at, 0)
+    return this.#bytes.slice(this.#start + at, this.#end)
+  }
+
+  /** UTF-8 text up to the first NUL. */
+  text(): string {
+    const value = this.#bytes.subarray(this.#start, this.#end)
+    const nul = value.indexOf(0)
+    return UTF8.decode(nul < 0 ? value : value.subarray(0, nul))
+  }
+
+  /** The window as 4 or 16 bytes in network order. */
+  ip(): Ip {
+    if (this.length !== 4 && this.length !== 16) throw this.#error('an IP address')
+    return formatIp(this.#bytes.subarray(this.#start, this.#end))
+  }
+
+  mac(): Mac {
+    if (this.length !== 6) throw this.#error('a MAC address')
+    return formatMac(this.#bytes.subarray(this.#start, this.#end))
+  }
+
+  /** A reader of the attributes inside this one. */
+  nested(): Reader {
+    return new Reader(this.#bytes.subarray(this.#start, this.#end), 0, this.#base + this.#start)
+  }
+
+  /** The attribute as it is, to be kept. */
+  attribute(): Attribute {
+    return { type: this.#rawType, value: this.bytes() }
+  }
+
+  #check(at: number, size: number): number {
+    const position = this.#start + at
+    if (position + size > this.#end) throw this.#error(`${size} bytes at ${at}`)
+    return position
+  }
+
+  #error(wanted: string): DecodeError {
+    return new DecodeError(this.#base + this.#start, `${this.length} bytes where ${wanted} should be`)
+  }
+}
+
+/**
+ * Makes payloads: `start()` with the size of the fixed struct, fill it, put attributes, `finish()`. Payloads are
+ * views into chunks that are never written again, so one writer serves thousands of messages without an
+ * allocation for each.
+ *
+ * A `put` of undefined puts nothing: absent is not zero.
+ */
+export class Writer {
+  readonly #chunkSize: number
+  #bytes = new Uint8Array(0)
+  #view = new DataView(this.#bytes.buffer)
+  #start = 0
+  #end = 0
+
+  constructor(chunkSize = 256) {
+    this.#chunkSize = chunkSize
+  }
+
+  /** Begins a payload with a struct of zeros. */
+  start(structSize: number): this {
+    // Also after an encoder threw half-way: what it left behind is not zeros any more, and is skipped.
+    this.#start = this.#end
+    this.#reserve(structSize)
+    return this
+  }
+
+  /** The payload since `start()`. */
+  finish(): Uint8Array {
+    const payload = this.#bytes.subarray(this.#start, this.#end)
+    this.#start = this.#end
+    return payload
+  }
+
+  /** Sets a field of the struct, at its offset. */
+  u8(at: number, value: number): void {
+    this.#view.setUint8(this.#start + at, value)
+  }
+
+  u16(at: number, value: number): void {
+    this.#view.setUint16(this.#start + at, value, LITTLE_ENDIAN)
+  }
+
+  u32(at: number, value: number): void {
+    this.#view.setUint32(this.#start + at, value, LITTLE_ENDIAN)
+  }
+
+  putU8(type: number, value: number | undefined): void {
+    if (value !== undefined) this.#view.setUint8(this.#header(type, 1), value)
+  }
+
+  putU16(type: number, value: number | undefined): void {
+    if (value !== undefined) this.#view.setUint16(this.#header(type, 2), value, LITTLE_ENDIAN)
+  }
+
+  putU16BigEndian(type: number, value: number | undefined): void {
+    if (value !== undefined) this.#view.setUint16(this.#header(type, 2), value)
+  }
+
+  putU32(type: number, value: number | undefined): void {
+    if (value !== undefined) this.#view.setUint32(this.#header(type, 4), value, LITTLE_ENDIAN)
+  }
+
+  /** The kernel's boolean of one byte: 0 is said, undefined is not. */
+  putBoolean(type: number, value: boolean | undefined): void {
+    if (value !== undefined) this.putU8(type, value ? 1 : 0)
+  }
+
+  /** An attribute without a value: there or not. */
+  putFlag(type: number, value: boolean | undefined): void {
+    if (value === true) this.#header(type, 0)
+  }
+
+  putBytes(type: number, value: Uint8Array | undefined): void {
+    // The position first: reserving it may change #bytes.
+    if (value === undefined) return
+    const position = this.#header(type, value.length)
+    this.#bytes.set(value, position)
+  }
+
+  /** UTF-8 with a NUL at its end. */
+  putText(type: number, value: string | undefined): void {
+    if (value !== undefined) this.putBytes(type, Buffer.from(`${value}\0`))
+  }
+
+  putIp(type: number, value: Ip | undefined): void {
+    if (value !== undefined) this.putBytes(type, ipBytes(value))
+  }
+
+  putMac(type: number, value: Mac | undefined): void {
+    if (value !== undefined) this.putBytes(type, macBytes(value))
+  }
+
+  putAll(attributes: readonly Attribute[] | undefined): void {
+    if (attributes === undefined) return
+    for (const { type, value } of attributes) this.putBytes(type, value)
+  }
+
+  /** An attribute whose value is what `body` writes; with `structSize`, after a struct of that many zeros. */
+  nest(type: number, body: () => void, structSize = 0): void {
+    const outer = this.#header(type | NLA_F_NESTED, structSize) - this.#start
+    body()
+    const start = this.#start + outer
+    this.#view.setUint16(start - HEADER, this.#end - start + HEADER, LITTLE_ENDIAN)
+  }
+
+  /** Writes the header of an attribute and makes room for its value. Returns the position of the value. */
+  #header(type: number, size: number): number {
+    const position = this.#reserve(HEADER + size)
+    this.#view.setUint16(position, HEADER + size, LITTLE_ENDIAN)
+    this.#view.setUint16(position + 2, type, LITTLE_ENDIAN)
+    return position + HEADER
+  }
+
+  /** Makes room at the end, in whole words of 4 bytes. */
+  #reserve(size: number): number {
+    const needed = align(size)
+    if (this.#end + needed > this.#bytes.length) {
+      const begun = this.#bytes.subarray(this.#start, this.#end)
+      this.#bytes = new Uint8Array(Math.max(this.#chunkSize, 2 * (begun.length + needed)))
+      this.#view = new DataView(this.#bytes.buffer)
+      this.#bytes.set(begun)
+      this.#start = 0
+      this.#end = begun.length
+    }
+    const position = this.#end
+    this.#end += needed
+    return position
+  }
+}
+
+/** NLMSG_ALIGN, NLA_ALIGN: structs and attributes begin at multiples of 4. */
+export function align(size: number): number {
+  return size + (-size & 3)
+}

@@ -13,6 +13,9 @@ export type Ip = string & { readonly [ipBrand]: true }
 
 export type Family = 'inet' | 'inet6'
 
+/** One value for each enabled family. */
+export type PerFamily<T> = Readonly<Partial<Record<Family, T>>>
+
 /** Text or bytes that are not the address, prefix or MAC that they were said to be. */
 export class AddressError extends Error {
   override readonly name = 'AddressError'

@@ -1,15 +1,26 @@
 /** A lease: one host's subnet and what its peers must know to reach it. */
 
-import type { Family, Ip } from '../address/ip.ts'
-import type { Prefix } from '../address/prefix.ts'
-
-/** One value for each enabled family. */
-export type PerFamily<T> = Readonly<Partial<Record<Family, T>>>
+import {
+  AddressError,
+  type Family,
+  familyBits,
+  type Ip,
+  ipFamily,
+  isUnspecified,
+  type PerFamily,
+  parseIp,
+} from '../address/ip.ts'
+import { type Prefix, parsePrefix, prefixFamily, prefixLength } from '../address/prefix.ts'
 
 declare const leaseKeyBrand: unique symbol
 
 /** The name of a lease in flannel's form: `10.5.34.0-24`, dual-stack `10.5.34.0-24&fd80:0:0:48::-64`. */
 export type LeaseKey = string & { readonly [leaseKeyBrand]: true }
+
+/** Text in a registry that is not a lease. The message names what is wrong with which value. */
+export class LeaseError extends Error {
+  override readonly name = 'LeaseError'
+}
 
 /** What a host publishes about itself (flannel's LeaseAttrs). */
 export interface LeaseAttributes {
@@ -27,4 +38,112 @@ export interface Lease extends LeaseAttributes {
   readonly expires: number | undefined
   /** Order of creation in the registry: of two leases that contradict each other, the older one holds. */
   readonly created: number
+}
+
+/** flannel's rule: it is searched for at the end of the key, so that the path before it does not matter. */
+const KEY = /(?:^|\/)([0-9.]+)-([0-9]+)(?:&([a-f0-9:]+)-([0-9]+))?$/
+
+/** Without IPv4, flannel writes the zero subnet there: its keys have no other form. */
+const NO_IPV4 = '0.0.0.0-0'
+
+/** The subnets that a key names, with or without the path before it; host bits are masked. @throws {LeaseError} */
+export function parseLeaseKey(text: string): PerFamily<Prefix> {
+  const [, ip, length, ip6, length6] = KEY.exec(text) ?? []
+  if (ip === undefined || length === undefined) {
+    throw new LeaseError(`${JSON.stringify(text)} is not a lease key such as 10.5.34.0-24`)
+  }
+  const inet = parseSubnet(text, ip, length, 'inet')
+  if (ip6 === undefined || length6 === undefined) return { inet }
+  const inet6 = parseSubnet(text, ip6, length6, 'inet6')
+  return `${ip}-${length}` === NO_IPV4 ? { inet6 } : { inet, inet6 }
+}
+
+/** The one spelling that is written; registries compare keys byte by byte. */
+export function formatLeaseKey({ inet, inet6 }: PerFamily<Prefix>): LeaseKey {
+  const first = inet === undefined ? NO_IPV4 : inet.replace('/', '-')
+  return (inet6 === undefined ? first : `${first}&${inet6.replace('/', '-')}`) as LeaseKey
+}
+
+/** flannel reads the length as 5 bits (IPv4) or 7 bits (IPv6): a whole address cannot be leased. */
+function parseSubnet(key: string, ip: string, length: string, family: Family): Prefix {
+  try {
+    const subnet = parsePrefix(`${ip}/${length}`)
+    if (prefixFamily(subnet) === family && prefixLength(subnet) < familyBits(family)) return subnet
+  } catch (error) {
+    if (!(error instanceof AddressError)) throw error
+  }
+  throw new LeaseError(`${JSON.stringify(key)} is not a lease key: ${ip}-${length} is not a subnet`)
+}
+
+/** The value of a lease: byte for byte what flannel's Go encoder writes. */
+export function encodeLeaseValue({ publicIps, backendType, backendData }: LeaseAttributes): string {
+  const text = JSON.stringify({
+    PublicIP: publicIps.inet ?? NO_PUBLIC_IP,
+    PublicIPv6: publicIps.inet6 ?? null,
+    BackendType: backendType === '' ? undefined : backendType,
+    BackendData: backendData.inet ?? undefined,
+    BackendV6Data: backendData.inet6 ?? undefined,
+  })
+  return text.replace(
+    /[<>&\u2028\u2029]/g,
+    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+}
+
+/** What flannel writes for a host without an IPv4 address: PublicIP is never null. */
+const NO_PUBLIC_IP = '0.0.0.0'
+
+/** Keys in any case, other keys ignored, null is absent, as Go reads it. @throws {LeaseError} */
+export function decodeLeaseValue(text: string): LeaseAttributes {
+  const fields = parseFields(text)
+  const backendType = fields.get('backendtype') ?? ''
+  if (typeof backendType !== 'string') throw notA('BackendType', backendType, 'a string')
+  const inet = readIp(fields.get('publicip'), 'PublicIP', 'inet')
+  const inet6 = readIp(fields.get('publicipv6'), 'PublicIPv6', 'inet6')
+  if (inet === undefined && inet6 === undefined) throw new LeaseError('PublicIP is missing')
+  const hasInet = inet !== undefined && !(isUnspecified(inet) && inet6 !== undefined)
+  return {
+    publicIps: { ...(hasInet && { inet }), ...(inet6 !== undefined && { inet6 }) },
+    backendType,
+    backendData: {
+      ...(fields.has('backenddata') && { inet: fields.get('backenddata') }),
+      ...(fields.has('backendv6data') && { inet6: fields.get('backendv6data') }),
+    },
+  }
+}
+
+/** Whether two sets of addresses are one host's. IPv4 decides when both have it: flannel compares nothing else. */
+export function sameHost(a: PerFamily<Ip>, b: PerFamily<Ip>): boolean {
+  if (a.inet !== undefined && b.inet !== undefined) return a.inet === b.inet
+  return a.inet6 !== undefined && a.inet6 === b.inet6
+}
+
+/** The fields that are not null, by lower-case key. */
+function parseFields(text: string): ReadonlyMap<string, unknown> {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new LeaseError(`the value is not JSON: ${(error as SyntaxError).message}`)
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw notA('the value', value, 'a JSON object')
+  }
+  const fields = Object.entries(value).filter(([, field]) => field !== null)
+  return new Map(fields.map(([key, field]) => [key.toLowerCase(), field]))
+}
+
+function readIp(value: unknown, field: string, family: Family): Ip | undefined {
+  if (value === undefined) return undefined
+  try {
+    const ip = typeof value === 'string' ? parseIp(value) : undefined
+    if (ip !== undefined && ipFamily(ip) === family) return ip
+  } catch (error) {
+    if (!(error instanceof AddressError)) throw error
+  }
+  throw notA(field, value, family === 'inet' ? 'an IPv4 address' : 'an IPv6 address')
+}
+
+function notA(field: string, value: unknown, expected: string): LeaseError {
+  return new LeaseError(`${field} is ${JSON.stringify(value)}, not ${expected}`)
 }

@@ -3,10 +3,10 @@
  * passes `test/registry-contract.ts`.
  */
 
-import type { Ip } from '../address/ip.ts'
+import type { Ip, PerFamily } from '../address/ip.ts'
 import type { Prefix } from '../address/prefix.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
-import type { Lease, LeaseAttributes, LeaseKey, PerFamily } from './lease.ts'
+import type { Lease, LeaseAttributes, LeaseKey } from './lease.ts'
 
 export interface LeaseRequest {
   readonly config: NetworkConfig

@@ -24,6 +24,8 @@ export interface Vxlan {
   readonly local: Ip
   /** Index of the external interface that carries the outer packets. */
   readonly lower: number
+  /** Multicast group for unknown destinations; undefined: none are sent anywhere. */
+  readonly group: Ip | undefined
   readonly learning: boolean
   /** Group Based Policy extension. */
   readonly gbp: boolean
@@ -110,7 +112,7 @@ export function keyOf(entry: Entry): Key {
     case 'address':
       return `address ${entry.link} ${entry.ip}/${entry.length}` as Key
     case 'nexthop':
-      return `nexthop ${entry.id}` as Key
+      return nexthopKey(entry.id)
     case 'route':
       return `route ${entry.table} ${entry.destination} ${entry.metric}` as Key
     case 'neighbour':
@@ -126,6 +128,57 @@ export function linkKey(name: string): Key {
   return `link ${name}` as Key
 }
 
+export function nexthopKey(id: number): Key {
+  return `nexthop ${id}` as Key
+}
+
 export function neighbourKey(link: string, ip: Ip): Key {
   return `neighbour ${link} ${ip}` as Key
+}
+
+/** Who holds an address on demand: an L3 miss for an address in `subnet` on `link` is answered with `mac`. */
+export interface Answer {
+  readonly link: string
+  readonly subnet: Prefix
+  readonly mac: Mac
+}
+
+/**
+ * A part of a plan that comes and goes as one: what our own lease needs, or what one peer's lease needs. The whole
+ * desired state is the union of its shares, so that one lease event costs one share and not the network.
+ */
+export interface Share {
+  readonly entries: readonly Entry[]
+  readonly answers: readonly Answer[]
+}
+
+/** Where a plan is at home: what lies there and is not desired is ours to remove. */
+export interface Scope {
+  readonly links: ReadonlySet<string>
+  /** Links whose neighbours are answered on demand. A subset of `links`. */
+  readonly onDemand: ReadonlySet<string>
+  readonly networks: readonly Prefix[]
+}
+
+/** One step from the actual state to the desired one. */
+export interface Operation {
+  readonly verb: 'add' | 'change' | 'delete'
+  readonly entry: Entry
+  /** What differed, for the log: `mtu 1400, not 1450`. */
+  readonly why: string
+}
+
+export interface Failure {
+  readonly operation: Operation
+  readonly error: Error
+}
+
+/** What one turn of the reconciler did. */
+export interface Report {
+  /** Operations that were applied, the failed ones included. */
+  readonly operations: readonly Operation[]
+  readonly failures: readonly Failure[]
+  readonly misses: { readonly answered: number; readonly refused: number }
+  /** Milliseconds. */
+  readonly duration: number
 }

@@ -1,0 +1,49 @@
+/**
+ * What a backend is: pure functions from leases and host facts to desired kernel state.
+ *
+ * To add one: write `<type>.ts` beside this file, add its line to `table.ts`, and its kernel tests under test/kernel.
+ */
+
+import type { Ip, PerFamily } from '../address/ip.ts'
+import type { Mac } from '../address/mac.ts'
+import type { NetworkConfig } from '../config/network-config.ts'
+import type { Lease } from '../lease/lease.ts'
+import type { Scope, Share } from '../state.ts'
+
+/** What a plan needs to know of this host, read once by kernel/host.ts. */
+export interface HostFacts {
+  /** The interface that carries the outer packets. */
+  readonly external: {
+    readonly name: string
+    readonly index: number
+    readonly mtu: number
+    /** Source address of outer packets: the public IP where it is local, else the interface's own (behind NAT). */
+    readonly addresses: PerFamily<Ip>
+  }
+  /** What peers send to. */
+  readonly publicIps: PerFamily<Ip>
+  /** The MACs of links that exist, by name: a link that is adopted keeps its MAC. */
+  readonly macs: ReadonlyMap<string, Mac>
+}
+
+/** A backend for one network on one host. */
+export interface Backend {
+  /** As in the network config and in leases: `vxlan`. */
+  readonly type: string
+  /** For workloads (FLANNEL_MTU). */
+  readonly mtu: number
+  readonly scope: Scope
+  /** BackendData and BackendV6Data of our own lease. */
+  readonly advertised: PerFamily<unknown>
+  /** Whether a peer's data can be used, and what it claims for itself alone. */
+  judge(lease: Lease): Verdict
+  /** The share of our own lease. */
+  own(lease: Lease): Share
+  /** The share of a peer's lease that was judged good. */
+  peer(lease: Lease): Share
+}
+
+/** `claims` are exclusive: two leases that claim the same name with different values contradict each other. */
+export type Verdict = { readonly claims: ReadonlyMap<string, string> } | { readonly refused: string }
+
+export type BackendFactory = (config: NetworkConfig, host: HostFacts) => Backend

@@ -1,0 +1,88 @@
+/**
+ * The desired state, kept as the union of shares: a lease event adds or removes one share and touches its keys alone.
+ *
+ * Here plans become what this kernel can hold: a route through a gateway becomes a nexthop object and a route that
+ * names it, unless the kernel has no such objects (`ids` undefined).
+ */
+
+import type { Ip } from '../address/ip.ts'
+import { type Entry, type Key, keyOf, type Nexthop, nexthopKey, type Route, type Share } from '../state.ts'
+import { Answers } from './answers.ts'
+import type { NexthopIds } from './nexthops.ts'
+
+export class Desired {
+  readonly answers = new Answers()
+  readonly #entries = new Map<Key, Entry>()
+  /** How many shares beyond the first say the same entry: two leases of one host share its FDB entry. */
+  readonly #extra = new Map<Key, number>()
+  readonly #ids: NexthopIds | undefined
+
+  constructor(ids: NexthopIds | undefined) {
+    this.#ids = ids
+  }
+
+  get entries(): ReadonlyMap<Key, Entry> {
+    return this.#entries
+  }
+
+  /**
+   * Exchanges shares and returns the keys whose desired entry may now be another one. Additions come first, so that
+   * what an old and a new share have in common (the nexthop of a host that changed its MAC) keeps its name.
+   */
+  exchange(removed: readonly Share[], added: readonly Share[]): Set<Key> {
+    const touched = new Set<Key>()
+    for (const share of removed) for (const answer of share.answers) this.answers.delete(answer)
+    for (const share of added) for (const answer of share.answers) this.answers.set(answer)
+    for (const share of added) for (const entry of share.entries) this.#add(entry, touched)
+    for (const share of removed) for (const entry of share.entries) this.#remove(entry, touched)
+    return touched
+  }
+
+  /** An id of ours turned out to be somebody else's: routes through its gateway get another. */
+  renumber(id: number): Set<Key> {
+    const touched = new Set<Key>()
+    const taken = this.#entries.get(nexthopKey(id))
+    if (this.#ids?.avoid(id) !== true || taken?.kind !== 'nexthop') return touched
+    this.#set(taken, touched, 'delete')
+    for (const entry of [...this.#entries.values()]) {
+      if (entry.kind === 'route' && entry.nexthop === id) this.#set(this.#realise(entry, touched), touched)
+    }
+    return touched
+  }
+
+  #add(entry: Entry, touched: Set<Key>): void {
+    const key = keyOf(entry)
+    if (this.#entries.has(key)) this.#extra.set(key, (this.#extra.get(key) ?? 0) + 1)
+    this.#set(entry.kind === 'route' ? this.#realise(entry, touched) : entry, touched)
+  }
+
+  #remove(entry: Entry, touched: Set<Key>): void {
+    const key = keyOf(entry)
+    const extra = this.#extra.get(key) ?? 0
+    if (extra > 1) this.#extra.set(key, extra - 1)
+    else if (extra === 1) this.#extra.delete(key)
+    else this.#set(entry, touched, 'delete')
+    if (entry.kind === 'route' && entry.gateway !== undefined)
+      this.#release(entry.link, entry.gateway, touched)
+  }
+
+  #realise(route: Route, touched: Set<Key>): Route {
+    if (this.#ids === undefined || route.gateway === undefined) return route
+    const { link, gateway } = route
+    const nexthop: Nexthop = { kind: 'nexthop', id: this.#ids.use(link, gateway), link, gateway }
+    this.#set(nexthop, touched)
+    return { ...route, nexthop: nexthop.id }
+  }
+
+  #release(link: string, gateway: Ip, touched: Set<Key>): void {
+    const id = this.#ids?.release(link, gateway)
+    if (id !== undefined) this.#set({ kind: 'nexthop', id, link, gateway }, touched, 'delete')
+  }
+
+  #set(entry: Entry, touched: Set<Key>, verb: 'set' | 'delete' = 'set'): void {
+    const key = keyOf(entry)
+    if (verb === 'set') this.#entries.set(key, entry)
+    else this.#entries.delete(key)
+    touched.add(key)
+  }
+}

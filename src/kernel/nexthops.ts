@@ -1,0 +1,65 @@
+/**
+ * Names for nexthop objects.
+ *
+ * A gateway route costs the kernel a walk over all other gateways of the device (quadratic: 40 s for 40,000 routes), a
+ * route that names a nexthop object does not. Plans say gateways; this file gives each gateway an object's id. Ids are
+ * one space for the whole network namespace, shared with FRR and with other agents: ours come from one range, an id
+ * that somebody else uses is never taken, and ids found in the kernel after a restart are kept, so that a restart
+ * changes nothing.
+ */
+
+import type { Ip } from '../address/ip.ts'
+
+/** First id of our range: 84, our protocol number, in the high byte. */
+const FIRST_ID = 84 * 2 ** 24
+
+export class NexthopIds {
+  readonly #byGateway = new Map<string, { id: number; users: number }>()
+  readonly #taken = new Set<number>()
+  #next = FIRST_ID
+
+  /** An object of ours that the kernel holds: its gateway keeps this id. */
+  keep(id: number, link: string, gateway: Ip): void {
+    const gatewayKey = `${link} ${gateway}`
+    if (!this.#byGateway.has(gatewayKey)) this.#byGateway.set(gatewayKey, { id, users: 0 })
+    this.#taken.add(id)
+  }
+
+  /** An object of somebody else's. Returns whether we had given the id to a gateway of ours, which now needs another. */
+  avoid(id: number): boolean {
+    if (id < FIRST_ID) return false
+    if (!this.#taken.has(id)) {
+      this.#taken.add(id)
+      return false
+    }
+    for (const [gatewayKey, given] of this.#byGateway) {
+      if (given.id === id) return this.#byGateway.delete(gatewayKey)
+    }
+    return false
+  }
+
+  /** The id for one more route through the gateway. */
+  use(link: string, gateway: Ip): number {
+    const gatewayKey = `${link} ${gateway}`
+    const given = this.#byGateway.get(gatewayKey) ?? { id: this.#free(), users: 0 }
+    given.users++
+    this.#byGateway.set(gatewayKey, given)
+    return given.id
+  }
+
+  /** One route less through the gateway. Returns the id when it was the last: then the object is to go. */
+  release(link: string, gateway: Ip): number | undefined {
+    const gatewayKey = `${link} ${gateway}`
+    const given = this.#byGateway.get(gatewayKey)
+    if (given === undefined || --given.users > 0) return undefined
+    this.#byGateway.delete(gatewayKey)
+    this.#taken.delete(given.id)
+    return given.id
+  }
+
+  #free(): number {
+    while (this.#taken.has(this.#next)) this.#next++
+    this.#taken.add(this.#next)
+    return this.#next++
+  }
+}

@@ -1,0 +1,124 @@
+/** Which subnets a host gets: flannel's rules, as one decision over all leases. The registry carries it out. */
+
+import { type Family, familyBits, ipFromNumber, ipToNumber, type PerFamily } from '../address/ip.ts'
+import {
+  type Prefix,
+  prefixBase,
+  prefixEnd,
+  prefixesOverlap,
+  prefixFamily,
+  prefixLength,
+  prefixOf,
+} from '../address/prefix.ts'
+import type { SubnetRange } from '../config/network-config.ts'
+import { type Lease, type LeaseAttributes, sameHost } from './lease.ts'
+
+export interface AllocationInput {
+  readonly ranges: PerFamily<SubnetRange>
+  readonly publicIps: LeaseAttributes['publicIps']
+  /** The subnets held before, taken again when they are free. */
+  readonly previous: PerFamily<Prefix>
+  /** The leases that are in force, and an expired one of this host that nobody took. */
+  readonly leases: readonly Lease[]
+  /** Subnets of entries that cannot be read: nobody's to take. */
+  readonly unreadable: readonly PerFamily<Prefix>[]
+  /** A uniform whole number, 0 ≤ n < below. */
+  readonly random: (below: number) => number
+}
+
+/** `remove`: leases of this host that give way. Reservations are the operator's and stay. */
+export type Allocation =
+  | { readonly kind: 'reuse'; readonly lease: Lease; readonly remove: readonly Lease[] }
+  | { readonly kind: 'take'; readonly subnets: PerFamily<Prefix>; readonly remove: readonly Lease[] }
+  | { readonly kind: 'out-of-subnets'; readonly message: string }
+
+/** flannel chooses among the first hundred free subnets: hosts that ask at once rarely meet. */
+const CANDIDATES = 100
+
+export function chooseSubnets(input: AllocationInput): Allocation {
+  const mine = input.leases.filter((lease) => sameHost(lease.publicIps, input.publicIps))
+  const lease = mine.filter(({ subnets }) => isCompatible(subnets, input.ranges)).sort(byPreference)[0]
+  const remove = mine.filter((other) => other !== lease && other.expires !== undefined)
+  if (lease !== undefined) return { kind: 'reuse', lease, remove }
+
+  const held = input.leases.filter((other) => !remove.includes(other)).map(({ subnets }) => subnets)
+  const subnets: Partial<Record<Family, Prefix>> = {}
+  for (const range of Object.values(input.ranges)) {
+    const family = prefixFamily(range.network)
+    const taken = [...held, ...input.unreadable].flatMap((other) => other[family] ?? [])
+    const previous = input.previous[family]
+    const again =
+      previous !== undefined &&
+      isInRange(previous, range) &&
+      !taken.some((other) => prefixesOverlap(other, previous))
+    const subnet = again ? previous : pickFree(range, taken, input.random)
+    if (subnet === undefined)
+      return { kind: 'out-of-subnets', message: exhaustion(range, taken, input.leases) }
+    subnets[family] = subnet
+  }
+  return { kind: 'take', subnets, remove }
+}
+
+/** A reservation before a lease that expires: the operator wants it. Then the older. */
+function byPreference(a: Lease, b: Lease): number {
+  return Number(b.expires === undefined) - Number(a.expires === undefined) || a.created - b.created
+}
+
+/** Exactly the enabled families, each within its range. */
+function isCompatible(subnets: PerFamily<Prefix>, ranges: PerFamily<SubnetRange>): boolean {
+  return (['inet', 'inet6'] as const).every((family) => {
+    const subnet = subnets[family]
+    const range = ranges[family]
+    return subnet === undefined || range === undefined ? subnet === range : isInRange(subnet, range)
+  })
+}
+
+function isInRange(subnet: Prefix, { subnetLength, subnetMin, subnetMax }: SubnetRange): boolean {
+  const base = ipToNumber(prefixBase(subnet))
+  return (
+    prefixLength(subnet) === subnetLength && ipToNumber(subnetMin) <= base && base <= ipToNumber(subnetMax)
+  )
+}
+
+function pickFree(
+  range: SubnetRange,
+  taken: readonly Prefix[],
+  random: (below: number) => number,
+): Prefix | undefined {
+  const bases = freeBases(range, taken, CANDIDATES)
+  const base = bases.length === 0 ? undefined : bases[random(bases.length)]
+  return base === undefined
+    ? undefined
+    : prefixOf(ipFromNumber(base, prefixFamily(range.network)), range.subnetLength)
+}
+
+/**
+ * The first free subnets, as numbers. One walk over the taken blocks in order, which jumps over each: the work grows
+ * with the leases and not with the network.
+ */
+function freeBases(range: SubnetRange, taken: readonly Prefix[], limit: number): bigint[] {
+  const size = subnetSize(range)
+  const last = ipToNumber(range.subnetMax)
+  const blocks = taken.map((prefix) => ({ start: ipToNumber(prefixBase(prefix)), end: prefixEnd(prefix) }))
+  blocks.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
+  const free: bigint[] = []
+  let base = ipToNumber(range.subnetMin)
+  for (const { start, end } of blocks) {
+    for (; base + size <= start && base <= last && free.length < limit; base += size) free.push(base)
+    if (base <= end) base = (end / size + 1n) * size
+  }
+  for (; base <= last && free.length < limit; base += size) free.push(base)
+  return free
+}
+
+/** Aligned blocks either nest or are apart, so `base` stays on a boundary of this size. */
+function subnetSize({ network, subnetLength }: SubnetRange): bigint {
+  return 1n << BigInt(familyBits(prefixFamily(network)) - subnetLength)
+}
+
+function exhaustion(range: SubnetRange, taken: readonly Prefix[], leases: readonly Lease[]): string {
+  const { subnetMin, subnetMax, subnetLength } = range
+  const all = (ipToNumber(subnetMax) - ipToNumber(subnetMin)) / subnetSize(range) + 1n
+  const reserved = leases.filter(({ expires }) => expires === undefined).length
+  return `out of subnets: all ${all} subnets of length ${subnetLength} from ${subnetMin} to ${subnetMax} are taken (${taken.length} entries in the registry, ${reserved} of them reservations)`
+}

@@ -1,0 +1,16 @@
+/** Logs: for people on a terminal, JSON lines otherwise; always on stderr, because stdout is for results. */
+
+import pino, { type Logger } from 'pino'
+import pretty from 'pino-pretty'
+
+export type { Logger }
+
+/** Synchronous on purpose: the last line before an exit is the one that is needed at 3 a.m. */
+export function createLogger(terminal: boolean): Logger {
+  const options = { base: undefined, timestamp: pino.stdTimeFunctions.isoTime }
+  if (!terminal) return pino(options, pino.destination({ dest: 2, sync: true }))
+  return pino(
+    options,
+    pretty({ destination: 2, sync: true, colorize: true, translateTime: 'SYS:HH:MM:ss.l' }),
+  )
+}

@@ -1,0 +1,339 @@
+/*
+ * The addon: two classes, NetlinkSocket and IcmpSocket, with the methods send, receive, readable and close.
+ * It moves datagrams and knows nothing of what is in them. src/native.ts says the types.
+ */
+
+#include <errno.h>
+#include <limits.h>
+#include <node_api.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "socket.h"
+
+struct handle {
+  napi_env env;
+  int fd;          /* -1: closed */
+  napi_ref self;   /* The JavaScript object: strong while somebody waits, so that it is not collected then. */
+  uv_poll_t *poll; /* Allocated by the first wait. uv_close, which frees it, may outlive the handle. */
+  napi_deferred waiting; /* NULL: nobody waits in readable(). */
+  napi_async_context context; /* Lives as long as the wait. */
+};
+
+struct bytes {
+  void *data;
+  size_t length;
+};
+
+/* ---- Errors: each returns NULL, which is what a callback returns after a throw. ---- */
+
+static void *throw_type(napi_env env, const char *message) {
+  napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message);
+  return NULL;
+}
+
+static void *throw_range(napi_env env, const char *message) {
+  napi_throw_range_error(env, "ERR_OUT_OF_RANGE", message);
+  return NULL;
+}
+
+/* In the form of Node's own: "ENOENT: no such file or directory, open '/run/netns/x'". */
+static void *throw_failure(napi_env env, const struct failure *failure, const char *path) {
+  char code[64], reason[128], text[PATH_MAX + 256];
+  uv_err_name_r(-failure->error, code, sizeof code);
+  uv_strerror_r(-failure->error, reason, sizeof reason);
+  const char *quote = path == NULL ? "" : "'";
+  snprintf(text, sizeof text, "%s: %s, %s%s%s%s%s", code, reason, failure->syscall, path == NULL ? "" : " ", quote,
+           path == NULL ? "" : path, quote);
+
+  napi_value code_value, message, error, number, name;
+  if (napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &code_value) != napi_ok ||
+      napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message) != napi_ok ||
+      napi_create_error(env, code_value, message, &error) != napi_ok ||
+      napi_create_int32(env, failure->error, &number) != napi_ok ||
+      napi_set_named_property(env, error, "errno", number) != napi_ok ||
+      napi_create_string_utf8(env, failure->syscall, NAPI_AUTO_LENGTH, &name) != napi_ok ||
+      napi_set_named_property(env, error, "syscall", name) != napi_ok) {
+    return NULL;
+  }
+  napi_throw(env, error);
+  return NULL;
+}
+
+/* ---- Arguments ---- */
+
+static bool get_bytes(napi_env env, napi_value value, napi_typedarray_type wanted, struct bytes *bytes) {
+  bool is_typed_array = false;
+  if (napi_is_typedarray(env, value, &is_typed_array) != napi_ok || !is_typed_array) return false;
+  napi_typedarray_type type;
+  return napi_get_typedarray_info(env, value, &type, &bytes->length, &bytes->data, NULL, NULL) == napi_ok &&
+         type == wanted;
+}
+
+static bool is_undefined(napi_env env, napi_value value) {
+  napi_valuetype type;
+  return napi_typeof(env, value, &type) == napi_ok && type == napi_undefined;
+}
+
+/* A path, or undefined, which leaves *path NULL. */
+static bool get_path(napi_env env, napi_value value, char buffer[PATH_MAX], const char **path) {
+  *path = NULL;
+  if (is_undefined(env, value)) return true;
+  size_t length;
+  if (napi_get_value_string_utf8(env, value, buffer, PATH_MAX, &length) != napi_ok) return false;
+  *path = buffer;
+  return length > 0 && length < PATH_MAX - 1 && strlen(buffer) == length;
+}
+
+/* ---- Closing ---- */
+
+static void free_poll(uv_handle_t *poll) {
+  free(poll);
+}
+
+static void close_handle(struct handle *handle) {
+  if (handle->poll != NULL) uv_close((uv_handle_t *)handle->poll, free_poll);
+  handle->poll = NULL;
+  if (handle->fd >= 0) close(handle->fd);
+  handle->fd = -1;
+}
+
+static void finalize(napi_env env, void *data, void *hint) {
+  (void)hint;
+  struct handle *handle = data;
+  close_handle(handle);
+  if (handle->context != NULL) napi_async_destroy(env, handle->context);
+  napi_delete_reference(env, handle->self);
+  free(handle);
+}
+
+/* ---- Constructors ---- */
+
+/* The arguments of a call with `new`; those that are absent are undefined. */
+static bool get_construction(napi_env env, napi_callback_info info, napi_value *this, napi_value *arguments,
+                             size_t count) {
+  napi_value target = NULL;
+  if (napi_get_new_target(env, info, &target) != napi_ok || target == NULL) {
+    return throw_type(env, "a socket is made with `new`");
+  }
+  return napi_get_cb_info(env, info, &count, arguments, this, NULL) == napi_ok;
+}
+
+static napi_value wrap(napi_env env, napi_value this, int fd) {
+  struct handle *handle = calloc(1, sizeof *handle);
+  if (handle == NULL) {
+    close(fd);
+    return throw_failure(env, &(struct failure){ .syscall = "calloc", .error = ENOMEM }, NULL);
+  }
+  handle->env = env;
+  handle->fd = fd;
+  if (napi_wrap(env, this, handle, finalize, NULL, &handle->self) != napi_ok) {
+    close(fd);
+    free(handle);
+    return throw_type(env, "the object cannot hold a socket");
+  }
+  return this;
+}
+
+/* new NetlinkSocket(netns: string | undefined, groups: Uint32Array, receiveBuffer: number) */
+static napi_value construct_netlink(napi_env env, napi_callback_info info) {
+  napi_value this, arguments[3];
+  if (!get_construction(env, info, &this, arguments, 3)) return NULL;
+  char buffer[PATH_MAX];
+  const char *netns;
+  struct bytes groups;
+  int32_t receive_buffer;
+  if (!get_path(env, arguments[0], buffer, &netns)) return throw_type(env, "netns must be a path or undefined");
+  if (!get_bytes(env, arguments[1], napi_uint32_array, &groups)) {
+    return throw_type(env, "groups must be a Uint32Array");
+  }
+  if (napi_get_value_int32(env, arguments[2], &receive_buffer) != napi_ok) {
+    return throw_type(env, "receiveBuffer must be a number");
+  }
+  if (receive_buffer < 0) return throw_range(env, "receiveBuffer must not be negative");
+  struct failure failure;
+  int fd = open_netlink(netns, groups.data, groups.length, receive_buffer, &failure);
+  return fd < 0 ? throw_failure(env, &failure, netns) : wrap(env, this, fd);
+}
+
+/* new IcmpSocket(netns: string | undefined, destination: Uint8Array) */
+static napi_value construct_icmp(napi_env env, napi_callback_info info) {
+  napi_value this, arguments[2];
+  if (!get_construction(env, info, &this, arguments, 2)) return NULL;
+  char buffer[PATH_MAX];
+  const char *netns;
+  struct bytes bytes;
+  if (!get_path(env, arguments[0], buffer, &netns)) return throw_type(env, "netns must be a path or undefined");
+  if (!get_bytes(env, arguments[1], napi_uint8_array, &bytes)) {
+    return throw_type(env, "destination must be a Uint8Array");
+  }
+  struct in_addr destination;
+  if (bytes.length != sizeof destination) return throw_range(env, "destination must have 4 bytes");
+  memcpy(&destination, bytes.data, sizeof destination);
+  struct failure failure;
+  int fd = open_icmp(netns, destination, &failure);
+  return fd < 0 ? throw_failure(env, &failure, netns) : wrap(env, this, fd);
+}
+
+/* ---- Methods ---- */
+
+/* The open socket behind `this`, or NULL after a throw. The class's signature has already refused other objects. */
+static struct handle *get_handle(napi_env env, napi_callback_info info, napi_value *arguments, size_t count) {
+  napi_value this;
+  void *handle;
+  if (napi_get_cb_info(env, info, &count, arguments, &this, NULL) != napi_ok ||
+      napi_unwrap(env, this, &handle) != napi_ok) {
+    return throw_type(env, "not a socket");
+  }
+  if (((struct handle *)handle)->fd >= 0) return handle;
+  napi_throw_error(env, "ERR_SOCKET_CLOSED", "the socket is closed");
+  return NULL;
+}
+
+/* send(bytes: Uint8Array): void */
+static napi_value method_send(napi_env env, napi_callback_info info) {
+  napi_value arguments[1];
+  struct handle *handle = get_handle(env, info, arguments, 1);
+  if (handle == NULL) return NULL;
+  struct bytes bytes;
+  if (!get_bytes(env, arguments[0], napi_uint8_array, &bytes)) return throw_type(env, "bytes must be a Uint8Array");
+  if (bytes.length == 0) return throw_range(env, "bytes must not be empty");
+  ssize_t sent;
+  do {
+    sent = send(handle->fd, bytes.data, bytes.length, 0);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0) throw_failure(env, &(struct failure){ .syscall = "send", .error = errno }, NULL);
+  return NULL;
+}
+
+/* receive(slots: Uint8Array, slotSize: number, lengths: Uint32Array, timeout: number): number | 'overrun' */
+static napi_value method_receive(napi_env env, napi_callback_info info) {
+  napi_value arguments[4], result = NULL;
+  struct handle *handle = get_handle(env, info, arguments, 4);
+  if (handle == NULL) return NULL;
+  struct bytes slots, lengths;
+  int32_t slot_size, timeout;
+  if (!get_bytes(env, arguments[0], napi_uint8_array, &slots)) return throw_type(env, "slots must be a Uint8Array");
+  if (!get_bytes(env, arguments[2], napi_uint32_array, &lengths)) {
+    return throw_type(env, "lengths must be a Uint32Array");
+  }
+  if (napi_get_value_int32(env, arguments[1], &slot_size) != napi_ok ||
+      napi_get_value_int32(env, arguments[3], &timeout) != napi_ok) {
+    return throw_type(env, "slotSize and timeout must be numbers");
+  }
+  if (timeout < 0) return throw_range(env, "timeout must not be negative");
+  if (slot_size <= 0) return throw_range(env, "slotSize must be positive");
+  size_t count = slots.length / (size_t)slot_size;
+  if (count > lengths.length) count = lengths.length;
+  if (count == 0) return throw_range(env, "slots and lengths must have room for one datagram");
+
+  struct failure failure;
+  int received = receive_batch(handle->fd, slots.data, (size_t)slot_size, lengths.data, count,
+                               timeout, &failure);
+  if (received >= 0) napi_create_int32(env, received, &result);
+  else if (failure.error == ENOBUFS) napi_create_string_utf8(env, "overrun", NAPI_AUTO_LENGTH, &result);
+  else throw_failure(env, &failure, NULL);
+  return result;
+}
+
+static void settle(struct handle *handle, bool readable) {
+  napi_value value;
+  napi_deferred waiting = handle->waiting;
+  handle->waiting = NULL;
+  napi_reference_unref(handle->env, handle->self, NULL);
+  napi_get_boolean(handle->env, readable, &value);
+  napi_resolve_deferred(handle->env, waiting, value);
+}
+
+/*
+ * One event ends the wait. An overrun comes as status UV_EBADF, after which libuv has stopped the watch: it counts as
+ * readable, because the next receive tells what is the matter, and the next wait starts a new watch.
+ */
+static void on_readable(uv_poll_t *poll, int status, int events) {
+  (void)status;
+  (void)events;
+  struct handle *handle = poll->data;
+  napi_env env = handle->env;
+  napi_async_context context = handle->context;
+  napi_handle_scope handle_scope;
+  napi_callback_scope callback_scope;
+  uv_poll_stop(poll);
+  handle->context = NULL;
+  napi_open_handle_scope(env, &handle_scope);
+  napi_open_callback_scope(env, NULL, context, &callback_scope);
+  settle(handle, true);
+  napi_close_callback_scope(env, callback_scope); /* Runs what waited, which may close the socket. */
+  napi_async_destroy(env, context);
+  napi_close_handle_scope(env, handle_scope);
+}
+
+static int start_poll(struct handle *handle) {
+  if (handle->poll == NULL) {
+    uv_loop_t *loop;
+    uv_poll_t *poll = malloc(sizeof *poll);
+    if (poll == NULL || napi_get_uv_event_loop(handle->env, &loop) != napi_ok) return free(poll), UV_ENOMEM;
+    int error = uv_poll_init(loop, poll, handle->fd);
+    if (error != 0) return free(poll), error;
+    poll->data = handle;
+    handle->poll = poll;
+  }
+  return uv_poll_start(handle->poll, UV_READABLE, on_readable);
+}
+
+/* readable(): Promise<boolean>: true when there is something to receive, false when the socket was closed first. */
+static napi_value method_readable(napi_env env, napi_callback_info info) {
+  struct handle *handle = get_handle(env, info, NULL, 0);
+  if (handle == NULL) return NULL;
+  if (handle->waiting != NULL) {
+    napi_throw_error(env, "ERR_ALREADY_WAITING", "another readable() of this socket is pending");
+    return NULL;
+  }
+  napi_value name, promise;
+  if (napi_create_string_utf8(env, "tweed.readable", NAPI_AUTO_LENGTH, &name) != napi_ok) return NULL;
+  int error = start_poll(handle);
+  if (error != 0) return throw_failure(env, &(struct failure){ .syscall = "poll", .error = -error }, NULL);
+  napi_async_init(env, NULL, name, &handle->context);
+  napi_create_promise(env, &handle->waiting, &promise);
+  napi_reference_ref(env, handle->self, NULL);
+  return promise;
+}
+
+/* close(): void. Ends a wait with false. Closing twice is closing once. */
+static napi_value method_close(napi_env env, napi_callback_info info) {
+  napi_value this;
+  void *data;
+  if (napi_get_cb_info(env, info, NULL, NULL, &this, NULL) != napi_ok || napi_unwrap(env, this, &data) != napi_ok) {
+    return throw_type(env, "not a socket");
+  }
+  struct handle *handle = data;
+  close_handle(handle);
+  if (handle->waiting == NULL) return NULL;
+  settle(handle, false);
+  napi_async_destroy(env, handle->context);
+  handle->context = NULL;
+  return NULL;
+}
+
+static bool export_class(napi_env env, napi_value exports, const char *name, napi_callback constructor) {
+  static const napi_property_descriptor methods[] = {
+    { .utf8name = "send", .method = method_send },
+    { .utf8name = "receive", .method = method_receive },
+    { .utf8name = "readable", .method = method_readable },
+    { .utf8name = "close", .method = method_close },
+  };
+  napi_value class;
+  return napi_define_class(env, name, NAPI_AUTO_LENGTH, constructor, NULL, sizeof methods / sizeof methods[0], methods,
+                           &class) == napi_ok &&
+         napi_set_named_property(env, exports, name, class) == napi_ok;
+}
+
+NAPI_MODULE_INIT() {
+  bool exported = export_class(env, exports, "NetlinkSocket", construct_netlink) &&
+                  export_class(env, exports, "IcmpSocket", construct_icmp);
+  return exported ? exports : throw_type(env, "the addon cannot define its classes");
+}

@@ -1,0 +1,290 @@
+/**
+ * Conversations with rtnetlink: the only file of this folder that touches the operating system.
+ *
+ * The kernel carries out a request inside the sendto() that brings it, so its answer is queued when sendto() returns:
+ * every receive is synchronous, and its timeout only guards against an answer that never comes.
+ */
+
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { openNetlink, type Socket } from '../native.ts'
+import { align } from './attribute.ts'
+import {
+  decodeAck,
+  encodeMessage,
+  encodeMessages,
+  type Message,
+  type NetlinkError,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  type Request,
+  splitMessages,
+} from './message.ts'
+
+/** A dump is fine-grained enough for one turn of the loop and never cut off: the kernel's parts are at most 32 KiB. */
+const DUMP_SLOT = 32 * 1024
+const NOTIFICATION_SLOT = 16 * 1024
+/** Filled and copied within one synchronous call, hence one for all sockets. */
+const SLOTS = new Uint8Array(8 * DUMP_SLOT)
+const LENGTHS = new Uint32Array(64)
+
+const ANSWER_TIMEOUT = 2000
+
+/** Bounds the time that one datagram holds the kernel's RTNL lock and the event loop (200 messages: about 1 ms). */
+const BATCH_MESSAGES = 200
+const BATCH_BYTES = 64 * 1024
+/** An error takes about 1 KiB of it: room for one from every message of a datagram. */
+const ANSWER_BUFFER = 1024 * 1024
+
+/** The state changed while it was dumped: what came may be inconsistent. Dump again. */
+export class DumpInterrupted extends Error {
+  override readonly name = 'DumpInterrupted'
+}
+
+/** The answer did not come, or not whole: whether the request was carried out is unknown. */
+export class AnswerLost extends Error {
+  override readonly name = 'AnswerLost'
+}
+
+/** Requests and their answers. Calls may overlap: they are carried out one after the other. */
+export class Connection implements Disposable {
+  readonly #socket: Socket
+  #sequence = 1
+  #last: Promise<unknown> = Promise.resolve()
+
+  private constructor(socket: Socket) {
+    this.#socket = socket
+  }
+
+  /** `netns`: path of a namespace, `/run/netns/x`; undefined for the process's own. */
+  static open({ netns }: { readonly netns?: string | undefined } = {}): Connection {
+    return new Connection(openNetlink({ netns, receiveBuffer: ANSWER_BUFFER }))
+  }
+
+  /** @throws {NetlinkError} when the kernel refuses. */
+  async request(request: Request): Promise<void> {
+    const [error] = await this.batch([request])
+    if (error !== undefined) throw error
+  }
+
+  /** The one object that a GET request asks for. @throws {NetlinkError} */
+  async get(request: Request): Promise<Message> {
+    const found: Message[] = []
+    await this.#alone(() =>
+      this.#read({ ...request, flags: request.flags | NLM_F_ACK }, (m) => found.push(m)),
+    )
+    const [message] = found
+    if (message === undefined) throw new AnswerLost('the kernel acknowledged a GET request without an answer')
+    return message
+  }
+
+  /**
+   * Calls `visit` for each object of the dump. Gives way to the event loop between its parts.
+   * @throws {NetlinkError} {@link DumpInterrupted} at the end, and whatever `visit` throws.
+   */
+  dump(request: Request, visit: (message: Message) => void): Promise<void> {
+    return this.#alone(() => this.#read({ ...request, flags: request.flags | NLM_F_DUMP }, visit))
+  }
+
+  /**
+   * Many requests in few datagrams; a failed one stops no other. Gives one result for each request, in their order.
+   * Gives way to the event loop, and to other calls, between datagrams.
+   */
+  async batch(requests: Iterable<Request>): Promise<(NetlinkError | undefined)[]> {
+    const results: (NetlinkError | undefined)[] = []
+    for (const datagram of datagrams(requests)) {
+      if (results.length > 0) await nextTurn()
+      results.push(...(await this.#alone(() => this.#exchange(datagram))))
+    }
+    return results
+  }
+
+  close(): void {
+    this.#socket.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  /** Runs after all work that was given before, because the answers of two dumps on one socket would mix. */
+  #alone<T>(work: () => T | Promise<T>): Promise<T> {
+    const result = this.#last.then(work)
+    this.#last = result.catch(() => undefined)
+    return result
+  }
+
+  /** Errors come unasked; the acknowledgement of the last message says that no more of them will come. */
+  #exchange(requests: readonly Request[]): (NetlinkError | undefined)[] {
+    const last = requests.length - 1
+    const sequence = this.#take(requests.length)
+    const asked = requests.map((request, i) =>
+      i < last ? request : { ...request, flags: request.flags | NLM_F_ACK },
+    )
+    this.#socket.send(encodeMessages(asked, sequence))
+    const results = requests.map((): NetlinkError | undefined => undefined)
+    for (;;) {
+      for (const message of this.#answers()) {
+        const index = (message.sequence - sequence) >>> 0
+        if (message.type !== NLMSG_ERROR || index > last) continue
+        results[index] = decodeAck(message)
+        if (index === last) return results
+      }
+    }
+  }
+
+  /** To the end even when `visit` throws: a socket takes no second dump while one is unfinished. */
+  async #read(request: Request, visit: (message: Message) => void): Promise<void> {
+    const sequence = this.#take(1)
+    this.#socket.send(encodeMessage(request, sequence))
+    let failure: { readonly error: unknown } | undefined
+    for (;;) {
+      for (const message of this.#answers()) {
+        if (message.sequence !== sequence) continue
+        if ((message.flags & NLM_F_DUMP_INTR) !== 0) {
+          failure ??= { error: new DumpInterrupted('the kernel state changed while it was dumped') }
+        }
+        if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) {
+          const error = decodeAck(message)
+          if (error !== undefined) throw error
+          if (failure !== undefined) throw failure.error
+          return
+        }
+        if (failure !== undefined) continue
+        try {
+          visit(message)
+        } catch (error) {
+          failure = { error }
+        }
+      }
+      await nextTurn()
+    }
+  }
+
+  #answers(): Message[] {
+    const messages = receive(this.#socket, DUMP_SLOT, ANSWER_TIMEOUT)
+    if (messages === 'overrun')
+      throw new AnswerLost('the receive buffer overran: answers of the kernel are lost')
+    if (messages.length === 0) throw new AnswerLost(`the kernel did not answer within ${ANSWER_TIMEOUT} ms`)
+    return messages
+  }
+
+  #take(count: number): number {
+    const sequence = this.#sequence
+    this.#sequence = (sequence + count) >>> 0
+    return sequence
+  }
+}
+
+export type SubscriptionEvent =
+  | { readonly kind: 'messages'; readonly messages: readonly Message[] }
+  /** Notifications were lost: only a dump tells the state now. Later notifications still arrive. */
+  | { readonly kind: 'overrun' }
+
+export interface SubscriptionOptions {
+  readonly netns?: string | undefined
+  /** RTNLGRP_* */
+  readonly groups: readonly number[]
+  /** Bytes. A notification takes about 1 KiB of it, whatever its size. */
+  readonly receiveBuffer?: number
+  /** Closes the subscription. */
+  readonly signal?: AbortSignal
+}
+
+/** The notifications of multicast groups, from the moment of opening. */
+export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposable {
+  readonly #socket: Socket
+  readonly #signal: AbortSignal | undefined
+  readonly #close = (): void => this.close()
+  #closed = false
+
+  private constructor(socket: Socket, signal: AbortSignal | undefined) {
+    this.#socket = socket
+    this.#signal = signal
+    signal?.addEventListener('abort', this.#close)
+    if (signal?.aborted === true) this.close()
+  }
+
+  static open({ signal, ...options }: SubscriptionOptions): Subscription {
+    return new Subscription(openNetlink(options), signal)
+  }
+
+  /**
+   * All that is queued now. The kernel queues the notifications of a change before it answers the request for it,
+   * so after a request this includes them.
+   */
+  drain(): SubscriptionEvent[] {
+    const events: SubscriptionEvent[] = []
+    for (;;) {
+      const event = this.#next()
+      if (event === undefined) return events
+      events.push(event)
+    }
+  }
+
+  /**
+   * Ends when the subscription is closed. Takes an event out of the socket only to hand it over, so that it may be
+   * mixed with `drain` and the order holds; and one in each turn of the event loop, so that a flood starves nobody.
+   */
+  async *[Symbol.asyncIterator](): AsyncGenerator<SubscriptionEvent, void> {
+    while (!this.#closed && (await this.#socket.readable())) {
+      const event = this.#closed ? undefined : this.#next()
+      if (event !== undefined) yield event
+    }
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#signal?.removeEventListener('abort', this.#close)
+    this.#socket.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  #next(): SubscriptionEvent | undefined {
+    const messages = receive(this.#socket, NOTIFICATION_SLOT, 0)
+    if (messages === 'overrun') return { kind: 'overrun' }
+    return messages.length === 0 ? undefined : { kind: 'messages', messages }
+  }
+}
+
+/** Splits requests by number and by size. */
+function* datagrams(requests: Iterable<Request>): Generator<Request[]> {
+  let datagram: Request[] = []
+  let bytes = 0
+  for (const request of requests) {
+    if (
+      datagram.length === BATCH_MESSAGES ||
+      (datagram.length > 0 && bytes + request.payload.length > BATCH_BYTES)
+    ) {
+      yield datagram
+      datagram = []
+      bytes = 0
+    }
+    datagram.push(request)
+    bytes += request.payload.length
+  }
+  if (datagram.length > 0) yield datagram
+}
+
+/**
+ * The messages that are queued, as far as they fit, in bytes of their own. A datagram that was cut off is an overrun
+ * too: something is lost.
+ */
+function receive(socket: Socket, slotSize: number, timeout: number): Message[] | 'overrun' {
+  const count = socket.receive(SLOTS, slotSize, LENGTHS, timeout)
+  if (count === 'overrun') return 'overrun'
+  const lengths = LENGTHS.subarray(0, count)
+  if (lengths.some((length) => length > slotSize)) return 'overrun'
+  const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + align(length), 0))
+  let start = 0
+  for (const [i, length] of lengths.entries()) {
+    bytes.set(SLOTS.subarray(i * slotSize, i * slotSize + length), start)
+    start += align(length)
+  }
+  return splitMessages(bytes)
+}

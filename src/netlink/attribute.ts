@@ -8,10 +8,8 @@
 import { formatIp, type Ip, ipBytes } from '../address/ip.ts'
 import { formatMac, type Mac, macBytes } from '../address/mac.ts'
 
-/** Set in the type of an attribute whose value is attributes. */
-export const NLA_F_NESTED = 0x8000
-/** The type without NLA_F_NESTED and NLA_F_NET_BYTEORDER. */
-export const NLA_TYPE_MASK = 0x3fff
+/** The type without its flags NLA_F_NESTED (the value is attributes) and NLA_F_NET_BYTEORDER. */
+const NLA_TYPE_MASK = 0x3fff
 
 const HEADER = 4
 /** Of the machine, hence of the kernel. */
@@ -110,10 +108,9 @@ export class Reader {
     return this.#view.getInt32(this.#check(at, 4), LITTLE_ENDIAN)
   }
 
-  /** A copy of the window from `at`: the bytes of a datagram do not outlive its decoding. */
-  bytes(at = 0): Uint8Array {
-    this.#check(at, 0)
-    return this.#bytes.slice(this.#start + at, this.#end)
+  /** The kernel's boolean of one byte. */
+  boolean(): boolean {
+    return this.u8() !== 0
   }
 
   /** UTF-8 text up to the first NUL. */
@@ -134,14 +131,14 @@ export class Reader {
     return formatMac(this.#bytes.subarray(this.#start, this.#end))
   }
 
-  /** A reader of the attributes inside this one. */
-  nested(): Reader {
-    return new Reader(this.#bytes.subarray(this.#start, this.#end), 0, this.#base + this.#start)
+  /** A reader of the attributes inside this one, behind a struct of that size. */
+  nested(structSize = 0): Reader {
+    return new Reader(this.#bytes.subarray(this.#start, this.#end), structSize, this.#base + this.#start)
   }
 
-  /** The attribute as it is, to be kept. */
+  /** The attribute as it is, to be kept: a copy, for the bytes of a datagram do not outlive its decoding. */
   attribute(): Attribute {
-    return { type: this.#rawType, value: this.bytes() }
+    return { type: this.#rawType, value: this.#bytes.slice(this.#start, this.#end) }
   }
 
   #check(at: number, size: number): number {
@@ -195,6 +192,10 @@ export class Writer {
 
   u16(at: number, value: number): void {
     this.#view.setUint16(this.#start + at, value, LITTLE_ENDIAN)
+  }
+
+  u16BigEndian(at: number, value: number): void {
+    this.#view.setUint16(this.#start + at, value)
   }
 
   u32(at: number, value: number): void {
@@ -252,12 +253,21 @@ export class Writer {
     for (const { type, value } of attributes) this.putBytes(type, value)
   }
 
-  /** An attribute whose value is what `body` writes; with `structSize`, after a struct of that many zeros. */
-  nest(type: number, body: () => void, structSize = 0): void {
-    const outer = this.#header(type | NLA_F_NESTED, structSize) - this.#start
-    body()
-    const start = this.#start + outer
-    this.#view.setUint16(start - HEADER, this.#end - start + HEADER, LITTLE_ENDIAN)
+  /**
+   * An attribute whose value is a struct of `structSize` zeros and the attributes that `body` writes; `body` is
+   * given the offset of the struct. Like the kernel's answers and `ip`'s requests, without NLA_F_NESTED: what is
+   * older than Linux 5.2 does not ask for the flag.
+   */
+  nest(type: number, body: (at: number) => void, structSize = 0): void {
+    // An offset, not a position: the start of the payload moves when the chunk is exchanged.
+    const at = this.putStruct(type, structSize)
+    body(at)
+    this.u16(at - HEADER, this.#end - this.#start - at + HEADER)
+  }
+
+  /** An attribute that is a struct, or begins with one; of zeros. Returns its offset, for the setters. */
+  putStruct(type: number, size: number): number {
+    return this.#header(type, size) - this.#start
   }
 
   /** Writes the header of an attribute and makes room for its value. Returns the position of the value. */
@@ -284,6 +294,9 @@ export class Writer {
     return position
   }
 }
+
+/** An object under construction. */
+export type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 /** NLMSG_ALIGN, NLA_ALIGN: structs and attributes begin at multiples of 4. */
 export function align(size: number): number {

@@ -178,7 +178,12 @@ export interface Report {
   /** Operations that were applied, the failed ones included. */
   readonly operations: readonly Operation[]
   readonly failures: readonly Failure[]
+  /** Of the operations, those that put back what somebody else had changed. */
+  readonly repaired: readonly Operation[]
+  /** L3 misses; refused are those for addresses outside every lease. */
   readonly misses: { readonly answered: number; readonly refused: number }
+  /** Why the kernel could not be read; the turn is then taken again. */
+  readonly error: Error | undefined
   /** Milliseconds. */
   readonly duration: number
 }

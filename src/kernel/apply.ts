@@ -1,0 +1,154 @@
+/**
+ * Operations carried out: each becomes one or two netlink requests, and all of them few datagrams.
+ *
+ * What others may own is added with NLM_F_EXCL, so that a foreign route, address or nexthop with our key is an error in
+ * the report and never replaced. On our own links neighbours and FDB entries are replaced as they come.
+ */
+
+import { type Family, ipFamily } from '../address/ip.ts'
+import { prefixBase, prefixFamily, prefixLength } from '../address/prefix.ts'
+import { deleteAddress, newAddress } from '../netlink/address.ts'
+import type { Connection } from '../netlink/connection.ts'
+import { deleteLink, IFF_UP, newLink } from '../netlink/link.ts'
+import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Request } from '../netlink/message.ts'
+import { setAppProbes } from '../netlink/neighbour-table.ts'
+import { deleteNeighbour, newNeighbour, NTF_SELF, NUD_PERMANENT } from '../netlink/neighbour.ts'
+import { deleteNexthop, newNexthop } from '../netlink/nexthop.ts'
+import {
+  deleteRoute,
+  newRoute,
+  RT_SCOPE_LINK,
+  RT_SCOPE_NOWHERE,
+  RT_SCOPE_UNIVERSE,
+  RTN_UNICAST,
+  RTNH_F_ONLINK,
+} from '../netlink/route.ts'
+import { AF_BRIDGE, AF_INET, AF_INET6 } from '../netlink/rtnetlink.ts'
+import { type Failure, type Link, type Operation, PROTOCOL, type Route } from '../state.ts'
+
+type Verb = Operation['verb']
+
+/** The index of one of our links. */
+export type IndexOf = (link: string) => number | undefined
+
+/** Applies the operations in the order given. A failed one stops no other; each failure is returned. */
+export async function applyOperations(
+  connection: Connection,
+  operations: readonly Operation[],
+  indexOf: IndexOf,
+): Promise<Failure[]> {
+  const failures: Failure[] = []
+  const requests: Request[] = []
+  const owners: Operation[] = []
+  for (const operation of operations) {
+    const index = indexOf(linkOf(operation))
+    if (index === undefined && !(operation.entry.kind === 'link' && operation.verb === 'add')) {
+      failures.push({ operation, error: new Error(`there is no link ${linkOf(operation)}`) })
+      continue
+    }
+    for (const request of encodeOperation(operation, index ?? 0)) {
+      requests.push(request)
+      owners.push(operation)
+    }
+  }
+  const results = await connection.batch(requests)
+  for (const [i, operation] of owners.entries()) {
+    const error = results[i]
+    if (error !== undefined) failures.push({ operation, error })
+  }
+  return failures
+}
+
+function linkOf({ entry }: Operation): string {
+  return entry.kind === 'link' ? entry.name : entry.link
+}
+
+function encodeOperation({ verb, entry }: Operation, ifindex: number): Request[] {
+  switch (entry.kind) {
+    case 'link':
+      return encodeLink(verb, entry, ifindex)
+    case 'address': {
+      const { ip, length } = entry
+      const address = {
+        family: familyNumber(ipFamily(ip)),
+        ifindex,
+        local: ip,
+        address: ip,
+        prefixLength: length,
+      }
+      return [verb === 'delete' ? deleteAddress(address) : newAddress(address, creation(verb))]
+    }
+    case 'nexthop': {
+      if (verb === 'delete') return [deleteNexthop(entry.id)]
+      const { id, gateway } = entry
+      const family = familyNumber(ipFamily(gateway))
+      const nexthop = { family, id, gateway, oif: ifindex, protocol: PROTOCOL, flags: RTNH_F_ONLINK }
+      return [newNexthop(nexthop, creation(verb))]
+    }
+    case 'route':
+      return [encodeRoute(verb, entry, ifindex)]
+    case 'neighbour': {
+      const neighbour = { family: familyNumber(ipFamily(entry.ip)), ifindex, destination: entry.ip }
+      if (verb === 'delete') return [deleteNeighbour(neighbour)]
+      const settled = { ...neighbour, mac: entry.mac, state: NUD_PERMANENT }
+      return [newNeighbour(settled, NLM_F_CREATE | NLM_F_REPLACE)]
+    }
+    case 'fdb': {
+      const fdb = { family: AF_BRIDGE, ifindex, mac: entry.mac, flags: NTF_SELF }
+      // Without its destination: naming a wrong one answers 0 and does nothing.
+      if (verb === 'delete') return [deleteNeighbour(fdb)]
+      const settled = { ...fdb, destination: entry.destination, state: NUD_PERMANENT }
+      return [newNeighbour(settled, NLM_F_CREATE | NLM_F_REPLACE)]
+    }
+    default:
+      return entry satisfies never
+  }
+}
+
+function creation(verb: 'add' | 'change'): number {
+  return verb === 'add' ? NLM_F_CREATE | NLM_F_EXCL : NLM_F_REPLACE
+}
+
+/** A new link is made with all that can be said at once; what only an index can name follows when it has one. */
+function encodeLink(verb: Verb, link: Link, index: number): Request[] {
+  if (verb === 'delete') return [deleteLink(index)]
+  const { name, mac, mtu, vxlan, appProbes } = link
+  const common = { mac, mtu, flags: link.up ? IFF_UP : 0, change: IFF_UP, kind: 'vxlan' }
+  if (verb === 'add') {
+    const { vni, port, local, lower, group, learning, gbp } = vxlan ?? {}
+    const made = { vni, port, local, link: lower, group, learning, gbp }
+    return [newLink({ name, ...common, txqlen: 0, vxlan: made }, NLM_F_CREATE | NLM_F_EXCL)]
+  }
+  const changed = { local: vxlan?.local, learning: vxlan?.learning }
+  return [newLink({ index, ...common, vxlan: changed }, 0), setAppProbes(AF_INET, index, appProbes)]
+}
+
+/** A route that names a nexthop object must name neither gateway nor link. */
+function encodeRoute(verb: Verb, route: Route, ifindex: number): Request {
+  const { destination, metric, gateway, nexthop, table, protocol } = route
+  const identity = {
+    family: familyNumber(prefixFamily(destination)),
+    destination: prefixBase(destination),
+    destinationLength: prefixLength(destination),
+    priority: metric === 0 ? undefined : metric,
+    table,
+    protocol,
+    type: RTN_UNICAST,
+  }
+  if (verb === 'delete') {
+    return deleteRoute({
+      ...identity,
+      scope: RT_SCOPE_NOWHERE,
+      ...(nexthop === undefined ? { oif: ifindex } : { nexthop }),
+    })
+  }
+  if (nexthop !== undefined) return newRoute({ ...identity, nexthop }, creation(verb))
+  const direct = { ...identity, oif: ifindex }
+  return gateway === undefined
+    ? newRoute({ ...direct, scope: RT_SCOPE_LINK }, creation(verb))
+    : newRoute({ ...direct, gateway, scope: RT_SCOPE_UNIVERSE, flags: RTNH_F_ONLINK }, creation(verb))
+}
+
+function familyNumber(family: Family): number {
+  return family === 'inet' ? AF_INET : AF_INET6
+}

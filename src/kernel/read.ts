@@ -1,0 +1,119 @@
+/** From the codec's objects to the entries of a state. Indexes of links become names here and nowhere else. */
+
+import { type Ip, isLinkLocal, isMulticast } from '../address/ip.ts'
+import { prefixOf } from '../address/prefix.ts'
+import type { Address as AddressMessage } from '../netlink/address.ts'
+import { IFF_UP, type Link as LinkMessage } from '../netlink/link.ts'
+import {
+  type Neighbour as NeighbourMessage,
+  NUD_FAILED,
+  NUD_INCOMPLETE,
+  NUD_NOARP,
+  NUD_PERMANENT,
+} from '../netlink/neighbour.ts'
+import type { Nexthop as NexthopMessage } from '../netlink/nexthop.ts'
+import { type Route as RouteMessage, RTN_UNICAST } from '../netlink/route.ts'
+import { AF_BRIDGE } from '../netlink/rtnetlink.ts'
+import {
+  type Address,
+  type FdbEntry,
+  type Link,
+  MAIN_TABLE,
+  type Neighbour,
+  type NeighbourState,
+  type Nexthop,
+  PROTOCOL,
+  type Route,
+} from '../state.ts'
+
+/** The name of one of our links; undefined for any other. */
+export type NameOf = (index: number | undefined) => string | undefined
+
+const ANY_IP = '0.0.0.0' as Ip
+
+export function readLink(message: LinkMessage, appProbes: number): Link | undefined {
+  const { name, mac, mtu, vxlan } = message
+  if (name === undefined || mac === undefined || mtu === undefined) return undefined
+  return {
+    kind: 'link',
+    name,
+    mac,
+    mtu,
+    up: (message.flags & IFF_UP) !== 0,
+    appProbes,
+    vxlan:
+      message.kind !== 'vxlan' || vxlan === undefined
+        ? undefined
+        : {
+            vni: vxlan.vni ?? 0,
+            port: vxlan.port ?? 0,
+            local: vxlan.local ?? ANY_IP,
+            lower: vxlan.link ?? 0,
+            group: vxlan.group,
+            learning: vxlan.learning ?? false,
+            gbp: vxlan.gbp ?? false,
+          },
+  }
+}
+
+/** Link-local addresses are the kernel's own. */
+export function readAddress(message: AddressMessage, nameOf: NameOf): Address | undefined {
+  const link = nameOf(message.ifindex)
+  const ip = message.local ?? message.address
+  if (link === undefined || ip === undefined || isLinkLocal(ip)) return undefined
+  return { kind: 'address', link, ip, length: message.prefixLength }
+}
+
+/** Ours are those with our protocol number, on a link of ours: plain ones, not groups. */
+export function readNexthop(message: NexthopMessage, nameOf: NameOf): Nexthop | undefined {
+  const link = nameOf(message.oif)
+  const { id, gateway, protocol } = message
+  if (link === undefined || id === undefined || gateway === undefined || protocol !== PROTOCOL)
+    return undefined
+  return { kind: 'nexthop', id, link, gateway }
+}
+
+/** Unicast routes of the main table through a link of ours; the kernel's own (multicast, local) are none of them. */
+export function readRoute(
+  message: RouteMessage,
+  nameOf: NameOf,
+  linkOf: (nexthop: number) => string | undefined,
+): Route | undefined {
+  const { destination, destinationLength, gateway, nexthop, protocol, table } = message
+  const link = nameOf(message.oif) ?? (nexthop === undefined ? undefined : linkOf(nexthop))
+  if (link === undefined || destination === undefined) return undefined
+  if (table !== MAIN_TABLE || message.type !== RTN_UNICAST || isMulticast(destination)) return undefined
+  return {
+    kind: 'route',
+    destination: prefixOf(destination, destinationLength),
+    table,
+    metric: message.priority ?? 0,
+    link,
+    gateway,
+    nexthop,
+    protocol,
+  }
+}
+
+/** NOARP neighbours are multicast and broadcast addresses, which the kernel resolves by itself. */
+export function readNeighbour(message: NeighbourMessage, nameOf: NameOf): Neighbour | undefined {
+  const link = nameOf(message.ifindex)
+  const { destination: ip, mac, state } = message
+  if (link === undefined || ip === undefined || (state & NUD_NOARP) !== 0) return undefined
+  return { kind: 'neighbour', link, ip, mac, state: neighbourState(state) }
+}
+
+/** Only what was set for good: learned entries age by themselves. */
+export function readFdb(message: NeighbourMessage, nameOf: NameOf): FdbEntry | undefined {
+  const link = nameOf(message.ifindex)
+  const { destination, mac, family, state } = message
+  if (link === undefined || destination === undefined || mac === undefined) return undefined
+  if (family !== AF_BRIDGE || (state & NUD_PERMANENT) === 0) return undefined
+  return { kind: 'fdb', link, mac, destination }
+}
+
+function neighbourState(state: number): NeighbourState {
+  if ((state & NUD_PERMANENT) !== 0) return 'permanent'
+  if ((state & NUD_INCOMPLETE) !== 0) return 'incomplete'
+  return (state & NUD_FAILED) !== 0 ? 'failed' : 'other'
+}

@@ -1,0 +1,307 @@
+/**
+ * The reconciler: one turn is *read → diff → apply → report*, and everything is that turn. Start-up, a lease that came,
+ * an entry that somebody deleted, a link that was made anew, an L3 miss, a retry: each only says which keys to look at.
+ *
+ * An L3 miss is an actual neighbour that is INCOMPLETE, and its answer is that neighbour as desired; so a miss that was
+ * lost with an overrun is found by the dump that follows it, and an answer whose lease went is pruned like all else.
+ */
+
+import { Connection, Subscription } from '../netlink/connection.ts'
+import {
+  type Entry,
+  type Failure,
+  type Key,
+  type KernelState,
+  keyOf,
+  linkKey,
+  type Operation,
+  type Report,
+  type Scope,
+  type Share,
+} from '../state.ts'
+import { applyOperations } from './apply.ts'
+import { Bell } from './bell.ts'
+import { Desired } from './desired.ts'
+import { diffEntry, orderOperations } from './diff.ts'
+import { hasNexthopObjects, Mirror, mirrorGroups } from './mirror.ts'
+import { NexthopIds } from './nexthops.ts'
+import { owns } from './ownership.ts'
+import { Retries } from './retries.ts'
+import { Unanswered } from './unanswered.ts'
+
+/** Bytes; about 20,000 notifications. What does not fit is an overrun, and an overrun is a dump. */
+const RECEIVE_BUFFER = 8 * 1024 * 1024
+/** A guard: a link that is made anew takes four rounds (delete, add, probes, all that is on it). */
+const MAX_ROUNDS = 8
+/** What no notification tells (neighbour table parameters) is found at the latest after this time. Milliseconds. */
+const RESYNC_INTERVAL = 300_000
+
+export interface ReconcilerOptions {
+  readonly scope: Scope
+  /** Path of a network namespace; undefined for the process's own. */
+  readonly netns?: string | undefined
+  /** False: gateway routes, as on a kernel before 5.3. Undefined: as the kernel can. */
+  readonly nexthopObjects?: boolean | undefined
+}
+
+/** The kernel took an operation, said yes, and it does not hold: another program undoes it, or it means nothing here. */
+export class DoesNotHold extends Error {
+  override readonly name = 'DoesNotHold'
+}
+
+export class Reconciler implements Disposable {
+  readonly #scope: Scope
+  readonly #connection: Connection
+  readonly #subscription: Subscription
+  readonly #mirror: Mirror
+  readonly #desired: Desired
+  readonly #retries = new Retries()
+  readonly #unanswered = new Unanswered()
+  readonly #bell = new Bell()
+  /** The keys to look at; `#everything` stands for all of them. */
+  readonly #due = new Set<Key>()
+  #everything = true
+  /** Keys whose desired entry changed: an operation on any other key repairs what somebody else did. */
+  readonly #planned = new Set<Key>()
+  #settled = false
+
+  private constructor(scope: Scope, connection: Connection, subscription: Subscription, ids?: NexthopIds) {
+    this.#scope = scope
+    this.#connection = connection
+    this.#subscription = subscription
+    this.#mirror = new Mirror(scope, ids !== undefined)
+    this.#desired = new Desired(ids)
+  }
+
+  /** Subscribes and reads what the kernel holds. Changes nothing. @throws {NetlinkError} */
+  static async open({ scope, netns, nexthopObjects }: ReconcilerOptions): Promise<Reconciler> {
+    const connection = Connection.open({ netns })
+    const objects = nexthopObjects ?? (await hasNexthopObjects(connection))
+    const subscription = Subscription.open({
+      netns,
+      groups: mirrorGroups(objects),
+      receiveBuffer: RECEIVE_BUFFER,
+    })
+    const ids = objects ? new NexthopIds() : undefined
+    const reconciler = new Reconciler(scope, connection, subscription, ids)
+    await reconciler.#mirror.read(connection)
+    for (const entry of reconciler.actual.values()) {
+      if (entry.kind === 'nexthop') ids?.keep(entry.id, entry.link, entry.gateway)
+    }
+    for (const id of reconciler.#mirror.foreignNexthops) ids?.avoid(id)
+    return reconciler
+  }
+
+  get desired(): KernelState {
+    return this.#desired.entries
+  }
+
+  get actual(): KernelState {
+    return this.#mirror.state
+  }
+
+  /** What is not as desired, and why. */
+  get failures(): readonly Failure[] {
+    return this.#retries.failures
+  }
+
+  /** How often notifications were lost, each time made good by a dump. */
+  get overruns(): number {
+    return this.#mirror.overruns
+  }
+
+  /** Changes the desired state by whole shares; the next turn makes it so. */
+  exchange(removed: readonly Share[], added: readonly Share[]): void {
+    this.#plan(this.#desired.exchange(removed, added))
+    for (const answer of [...removed, ...added].flatMap((share) => share.answers)) {
+      this.#plan(this.#mirror.neighboursIn(answer.link, answer.subnet))
+    }
+    this.#bell.ring()
+  }
+
+  /** Takes a turn whenever there is something to do, until the signal. Then closes. */
+  async *run(signal: AbortSignal): AsyncGenerator<Report, void> {
+    let reading: Promise<void> | undefined
+    try {
+      while (!signal.aborted) {
+        yield await this.turn()
+        reading ??= this.#subscription.readable().then(() => {
+          reading = undefined
+          this.#bell.ring()
+        })
+        const pause = Math.min(RESYNC_INTERVAL, Math.max(0, this.#retries.next - performance.now()))
+        const heard = await this.#bell.heard(pause, signal)
+        if (!heard && pause === RESYNC_INTERVAL) this.#mirror.invalidate()
+      }
+    } finally {
+      this.close()
+    }
+  }
+
+  /** One turn: afterwards the kernel is as desired, or the report says why not. A second turn does nothing. */
+  async turn(): Promise<Report> {
+    const started = performance.now()
+    const turn: Turn = {
+      operations: [],
+      failures: [],
+      repaired: [],
+      answered: 0,
+      refused: 0,
+      error: undefined,
+    }
+    try {
+      await this.#rounds(turn)
+    } catch (error) {
+      // The kernel could not be read (an answer was lost, a dump never held still): nothing is known, so read again.
+      this.#mirror.invalidate()
+      turn.error = error instanceof Error ? error : new Error(String(error))
+      this.#retries.unreadable(performance.now())
+    }
+    const { answered, refused, ...rest } = turn
+    return { ...rest, misses: { answered, refused }, duration: performance.now() - started }
+  }
+
+  close(): void {
+    this.#subscription.close()
+    this.#connection.close()
+  }
+
+  [Symbol.dispose](): void {
+    this.close()
+  }
+
+  async #rounds(turn: Turn): Promise<void> {
+    const tried = new Map<Key, string>()
+    for (let round = 0; round < MAX_ROUNDS; round++) {
+      await this.#refresh()
+      const operations = this.#diff(turn, tried)
+      if (operations.length === 0) break
+      await this.#apply(operations, turn, tried)
+    }
+    this.#settled = true
+  }
+
+  /** Brings the mirror up to the kernel, and notes which keys are no longer known to be right. */
+  async #refresh(): Promise<void> {
+    for (const key of this.#mirror.take(this.#subscription.drain())) this.#due.add(key)
+    for (const key of this.#retries.due(performance.now())) this.#due.add(key)
+    if (!this.#mirror.stale) return
+    await this.#mirror.read(this.#connection)
+    this.#everything = true
+    for (const id of this.#mirror.foreignNexthops) this.#plan(this.#desired.renumber(id))
+  }
+
+  /** The operations that are to be applied now: those on links alone, as long as a link is not there. */
+  #diff(turn: Turn, tried: ReadonlyMap<Key, string>): Operation[] {
+    const links = [...this.#scope.links].map((name) => this.#operation(linkKey(name), turn))
+    const operations: Operation[] = []
+    for (const operation of links) if (operation !== undefined) operations.push(operation)
+    if (operations.every(({ verb }) => verb === 'change')) {
+      const keys = this.#everything
+        ? new Set([...this.desired.keys(), ...this.actual.keys()])
+        : new Set(this.#due)
+      this.#everything = false
+      this.#due.clear()
+      for (const key of keys) {
+        const operation = this.#operation(key, turn)
+        if (operation === undefined) this.#planned.delete(key)
+        else if (operation.entry.kind !== 'link') operations.push(operation)
+      }
+    } else {
+      this.#everything = true
+    }
+    const now = performance.now()
+    return orderOperations(operations).filter((operation) => {
+      const key = keyOf(operation.entry)
+      if (this.#retries.paused(key, now)) return false
+      if (tried.get(key) !== describe(operation)) return true
+      const error = new DoesNotHold('the kernel accepted it, and it does not hold')
+      this.#fail({ operation, error }, turn, now)
+      return false
+    })
+  }
+
+  /** The step for one key; undefined when the kernel is as desired, or when what it holds is not ours. */
+  #operation(key: Key, turn: Turn): Operation | undefined {
+    const actual = this.actual.get(key)
+    const desired = this.desired.get(key) ?? this.#answer(actual)
+    if (desired === undefined && actual !== undefined && !owns(this.#scope, actual)) {
+      return this.#leave(key, actual, turn)
+    }
+    this.#unanswered.delete(key)
+    const operation = diffEntry(desired, actual)
+    if (operation === undefined) this.#retries.settled(key)
+    return operation
+  }
+
+  /** The neighbour that answers an L3 miss, or that an earlier answer should be. */
+  #answer(actual: Entry | undefined): Entry | undefined {
+    if (actual?.kind !== 'neighbour' || !this.#scope.onDemand.has(actual.link)) return undefined
+    const mac = this.#desired.answers.find(actual.link, actual.ip)
+    return mac && { ...actual, mac, state: 'permanent' }
+  }
+
+  /** An L3 miss for an address outside every lease is left to the kernel, until there are too many of them. */
+  #leave(key: Key, actual: Entry, turn: Turn): Operation | undefined {
+    this.#retries.settled(key)
+    if (
+      actual.kind !== 'neighbour' ||
+      actual.state !== 'incomplete' ||
+      !this.#scope.onDemand.has(actual.link)
+    ) {
+      this.#unanswered.delete(key)
+      return undefined
+    }
+    if (this.#unanswered.add(key)) turn.refused++
+    if (!this.#unanswered.full) return undefined
+    return { verb: 'delete', entry: actual, why: 'outside every lease' }
+  }
+
+  async #apply(operations: readonly Operation[], turn: Turn, tried: Map<Key, string>): Promise<void> {
+    const misses = new Set(operations.filter((operation) => this.#isMiss(operation)))
+    const failures = await applyOperations(this.#connection, operations, this.#mirror.indexOf)
+    const now = performance.now()
+    for (const operation of operations) {
+      const key = keyOf(operation.entry)
+      turn.operations.push(operation)
+      tried.set(key, describe(operation))
+      this.#due.add(key)
+      if (misses.has(operation)) turn.answered++
+      else if (this.#settled && !this.#planned.has(key)) turn.repaired.push(operation)
+      if (operation.entry.kind === 'link') this.#mirror.invalidate()
+    }
+    for (const failure of failures) this.#fail(failure, turn, now)
+  }
+
+  #isMiss({ entry }: Operation): boolean {
+    const actual = this.actual.get(keyOf(entry))
+    return actual?.kind === 'neighbour' && actual.state === 'incomplete'
+  }
+
+  #fail(failure: Failure, turn: Turn, now: number): void {
+    turn.failures.push(failure)
+    this.#retries.failed(keyOf(failure.operation.entry), failure, now)
+  }
+
+  #plan(keys: Iterable<Key>): void {
+    for (const key of keys) {
+      this.#due.add(key)
+      this.#planned.add(key)
+      this.#retries.settled(key)
+    }
+  }
+}
+
+/** What a turn gathers. */
+interface Turn {
+  operations: Operation[]
+  failures: Failure[]
+  repaired: Operation[]
+  answered: number
+  refused: number
+  error: Error | undefined
+}
+
+function describe({ verb, why }: Operation): string {
+  return `${verb} ${why}`
+}

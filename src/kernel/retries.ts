@@ -1,0 +1,55 @@
+/** Operations that failed: when each is tried again. What failed is data, shown in health until it holds. */
+
+import type { Failure, Key } from '../state.ts'
+
+/** Milliseconds: the first pause, doubled with each attempt up to the longest. */
+const FIRST_PAUSE = 100
+const LONGEST_PAUSE = 30_000
+
+interface Retry {
+  failure: Failure
+  attempts: number
+  at: number
+}
+
+export class Retries {
+  readonly #retries = new Map<Key, Retry>()
+  #readAgain = Number.POSITIVE_INFINITY
+
+  get failures(): Failure[] {
+    return [...this.#retries.values()].map(({ failure }) => failure)
+  }
+
+  /** When the next one is due; Infinity when there is none. Milliseconds, as `now`. */
+  get next(): number {
+    let next = this.#readAgain
+    for (const { at } of this.#retries.values()) next = Math.min(next, at)
+    return next
+  }
+
+  failed(key: Key, failure: Failure, now: number): void {
+    const attempts = (this.#retries.get(key)?.attempts ?? 0) + 1
+    const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempts - 1))
+    this.#retries.set(key, { failure, attempts, at: now + pause })
+  }
+
+  /** The kernel could not be read: a turn is due after a pause, whatever it finds to do. */
+  unreadable(now: number): void {
+    this.#readAgain = now + FIRST_PAUSE
+  }
+
+  settled(key: Key): void {
+    this.#retries.delete(key)
+  }
+
+  /** Whether the key failed and its pause is not over. */
+  paused(key: Key, now: number): boolean {
+    const retry = this.#retries.get(key)
+    return retry !== undefined && retry.at > now
+  }
+
+  due(now: number): Key[] {
+    if (this.#readAgain <= now) this.#readAgain = Number.POSITIVE_INFINITY
+    return [...this.#retries].filter(([, { at }]) => at <= now).map(([key]) => key)
+  }
+}

@@ -293,13 +293,16 @@ static napi_value method_readable(napi_env env, napi_callback_info info) {
     napi_throw_error(env, "ERR_ALREADY_WAITING", "another readable() of this socket is pending");
     return NULL;
   }
-  napi_value name, promise;
-  if (napi_create_string_utf8(env, "tweed.readable", NAPI_AUTO_LENGTH, &name) != napi_ok) return NULL;
   int error = start_poll(handle);
   if (error != 0) return throw_failure(env, &(struct failure){ .syscall = "poll", .error = -error }, NULL);
-  napi_async_init(env, NULL, name, &handle->context);
-  napi_create_promise(env, &handle->waiting, &promise);
-  napi_reference_ref(env, handle->self, NULL);
+  napi_value name, promise;
+  if (napi_create_string_utf8(env, "tweed.readable", NAPI_AUTO_LENGTH, &name) != napi_ok ||
+      napi_async_init(env, NULL, name, &handle->context) != napi_ok ||
+      napi_create_promise(env, &handle->waiting, &promise) != napi_ok ||
+      napi_reference_ref(env, handle->self, NULL) != napi_ok) {
+    uv_poll_stop(handle->poll);
+    return NULL;
+  }
   return promise;
 }
 

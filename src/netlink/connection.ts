@@ -15,7 +15,6 @@ import {
   type Message,
   type NetlinkError,
   NLM_F_ACK,
-  NLM_F_DUMP,
   NLM_F_DUMP_INTR,
   NLMSG_DONE,
   NLMSG_ERROR,
@@ -81,11 +80,11 @@ export class Connection implements Disposable {
   }
 
   /**
-   * Calls `visit` for each object of the dump. Gives way to the event loop between its parts.
+   * Calls `visit` for each object that a request with NLM_F_DUMP asks for. Gives way to the event loop between its parts.
    * @throws {NetlinkError} {@link DumpInterrupted} at the end, and whatever `visit` throws.
    */
   dump(request: Request, visit: (message: Message) => void): Promise<void> {
-    return this.#alone(() => this.#read({ ...request, flags: request.flags | NLM_F_DUMP }, visit))
+    return this.#alone(() => this.#read(request, visit))
   }
 
   /**
@@ -222,6 +221,11 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
       if (event === undefined) return events
       events.push(event)
     }
+  }
+
+  /** True when there is something to drain; false when the subscription is closed first. One wait at a time. */
+  readable(): Promise<boolean> {
+    return this.#socket.readable()
   }
 
   /**

@@ -78,3 +78,14 @@ export class RegistryError extends Error {
     this.code = code
   }
 }
+
+/** Where a registry is. */
+export type RegistryAddress = { readonly kind: 'sqlite'; readonly path: string }
+
+/** `sqlite:PATH`. @throws {RegistryError} */
+export function parseRegistryAddress(text: string): RegistryAddress {
+  const colon = text.indexOf(':')
+  const path = text.slice(colon + 1)
+  if (text.slice(0, colon) === 'sqlite' && path !== '') return { kind: 'sqlite', path }
+  throw new RegistryError('invalid', `${JSON.stringify(text)} is not a registry: write sqlite:PATH`)
+}

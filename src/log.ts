@@ -7,7 +7,7 @@ export type { Logger }
 
 /** Synchronous on purpose: the last line before an exit is the one that is needed at 3 a.m. */
 export function createLogger(terminal: boolean): Logger {
-  const options = { base: undefined, timestamp: pino.stdTimeFunctions.isoTime }
+  const options = { base: null, timestamp: pino.stdTimeFunctions.isoTime }
   if (!terminal) return pino(options, pino.destination({ dest: 2, sync: true }))
   return pino(
     options,

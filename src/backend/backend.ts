@@ -30,6 +30,8 @@ export interface HostFacts {
 export interface Backend {
   /** As in the network config and in leases: `vxlan`. */
   readonly type: string
+  /** Of our VTEP. */
+  readonly mac: Mac
   /** For workloads (FLANNEL_MTU). */
   readonly mtu: number
   readonly scope: Scope

@@ -65,6 +65,7 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
   }
   return {
     type: 'vxlan',
+    mac,
     mtu: settings.mtu,
     scope: {
       links: new Set([name]),

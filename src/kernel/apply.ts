@@ -109,18 +109,24 @@ function creation(verb: 'add' | 'change'): number {
   return verb === 'add' ? NLM_F_CREATE | NLM_F_EXCL : NLM_F_REPLACE
 }
 
-/** A new link is made with all that can be said at once; what only an index can name follows when it has one. */
+/**
+ * A new link is made with all that can be said at once. A change says everything again, in requests that the kernel
+ * takes on a live link: it refuses an MTU beside vxlan attributes.
+ */
 function encodeLink(verb: Verb, link: Link, index: number): Request[] {
   if (verb === 'delete') return [deleteLink(index)]
   const { name, mac, mtu, vxlan, appProbes } = link
-  const common = { mac, mtu, flags: link.up ? IFF_UP : 0, change: IFF_UP, kind: 'vxlan' }
+  const common = { mac, mtu, flags: link.up ? IFF_UP : 0, change: IFF_UP }
+  const { vni, port, local, lower, group, learning, gbp } = vxlan ?? {}
   if (verb === 'add') {
-    const { vni, port, local, lower, group, learning, gbp } = vxlan ?? {}
     const made = { vni, port, local, link: lower, group, learning, gbp }
-    return [newLink({ name, ...common, txqlen: 0, vxlan: made }, NLM_F_CREATE | NLM_F_EXCL)]
+    return [newLink({ name, ...common, txqlen: 0, kind: 'vxlan', vxlan: made }, NLM_F_CREATE | NLM_F_EXCL)]
   }
-  const changed = { local: vxlan?.local, learning: vxlan?.learning }
-  return [newLink({ index, ...common, vxlan: changed }, 0), setAppProbes(AF_INET, index, appProbes)]
+  return [
+    newLink({ index, ...common }, 0),
+    newLink({ index, kind: 'vxlan', vxlan: { local, learning } }, 0),
+    setAppProbes(AF_INET, index, appProbes),
+  ]
 }
 
 /** A route that names a nexthop object must name neither gateway nor link. */

@@ -1,0 +1,327 @@
+/**
+ * The agent's journal: what happened, written to the log once for each change of state, and kept as the present state
+ * for `tweed status`, health and metrics. It decides nothing.
+ */
+
+import type { Backend, HostFacts } from '../backend/backend.ts'
+import type { NetworkConfig } from '../config/network-config.ts'
+import type { Outcome } from '../lease/admission.ts'
+import type { Lease, LeaseKey } from '../lease/lease.ts'
+import type { LeaseSnapshot } from '../lease/registry.ts'
+import type { Logger } from '../log.ts'
+import { type Entry, type Failure, type Key, keyOf, type Report, type Share } from '../state.ts'
+import type { Counters, PeerStatus, Status } from './status.ts'
+
+/** What is known once the agent is on the network. */
+export interface Membership {
+  readonly config: NetworkConfig
+  /** As it stood in the registry. */
+  readonly configText: string
+  readonly host: HostFacts
+  readonly backend: Backend
+  readonly lease: Lease
+}
+
+/** Refused addresses are logged as a number, at most this often. Milliseconds. */
+const REFUSED_MISSES_INTERVAL = 60_000
+/** Of one turn's repairs, so many are named. */
+const MAX_LINES = 10
+
+export class Journal {
+  readonly #log: Logger
+  readonly #version: string
+  readonly #registryName: string
+  readonly #started = performance.now()
+  /** The last thing said on a topic: it is not said twice. */
+  readonly #said = new Map<string, string>()
+  readonly #outcomes = new Map<LeaseKey, Outcome>()
+  readonly #leases = new Map<LeaseKey, Lease>()
+  readonly #shares = new Map<LeaseKey, Share>()
+  readonly #counters = {
+    turns: 0,
+    operations: 0,
+    failures: 0,
+    repaired: 0,
+    missesAnswered: 0,
+    missesRefused: 0,
+    leasesRefused: 0,
+  }
+  #membership: Membership | undefined
+  #malformed: ReadonlyMap<string, string> = new Map()
+  #failures: ReadonlyMap<Key, Failure> = new Map()
+  #overruns = 0
+  #waiting = 'starting'
+  #registryFault = ''
+  #kernelFault = ''
+  #subnetFileFault = 'not written yet'
+  #configFault = ''
+  #refusedUntold = 0
+  #refusedTold = Number.NEGATIVE_INFINITY
+
+  constructor(log: Logger, version: string, registryName: string) {
+    this.#log = log
+    this.#version = version
+    this.#registryName = registryName
+  }
+
+  /** Why the agent is not on the network yet. */
+  waiting(why: string): void {
+    this.#waiting = why
+    this.#say('waiting', why, () => this.#log.warn(why))
+  }
+
+  joined(membership: Membership): void {
+    const { backend, host, lease } = membership
+    const first = this.#membership === undefined
+    this.#membership = membership
+    this.#waiting = ''
+    const facts = {
+      subnet: lease.subnets.inet,
+      publicIp: host.publicIps.inet,
+      interface: host.external.name,
+      backend: backend.type,
+      mtu: backend.mtu,
+      expires: expiry(lease),
+    }
+    this.#log.info(facts, first ? 'lease acquired' : 'lease acquired again')
+  }
+
+  registryAvailable(): void {
+    this.#registryFault = ''
+    this.#say('registry', '', () => this.#log.info(`registry ${this.#registryName} is available again`))
+  }
+
+  registryUnavailable(reason: string): void {
+    this.#registryFault = reason
+    this.#say('registry', reason, () => {
+      this.#log.error(
+        `registry ${this.#registryName} is unavailable: ${reason}; what is known stays in place`,
+      )
+    })
+  }
+
+  leasesHeld(count: number, seconds: number): void {
+    this.#log.warn(`the registry was replaced: ${count} leases that it lacks are kept for ${seconds} s`)
+  }
+
+  /** The config in the registry is not the one that the agent runs with. */
+  configDiffers(why: string): void {
+    this.#configFault = why
+    this.#say('config', why, () => {
+      if (why === '') this.#log.info('the network config is again the one in use')
+      else this.#log.warn(why)
+    })
+  }
+
+  leaseLost({ key }: Lease): void {
+    this.#log.error({ lease: key }, 'our lease was lost; trying to take it again')
+  }
+
+  snapshot({ leases, malformed }: LeaseSnapshot, changes: ReadonlyMap<LeaseKey, Outcome | undefined>): void {
+    this.#malformed = malformed
+    for (const [name, why] of malformed) this.#refuse(`malformed ${name}`, name, why)
+    for (const [key, outcome] of changes) {
+      const lease = leases.get(key)
+      if (outcome === undefined || lease === undefined) {
+        this.#outcomes.delete(key)
+        this.#leases.delete(key)
+        this.#said.delete(key)
+        this.#log.info({ lease: key }, 'peer left')
+        continue
+      }
+      this.#outcomes.set(key, outcome)
+      this.#leases.set(key, lease)
+      this.#tellOutcome(key, outcome, lease)
+    }
+  }
+
+  /** The entries that a peer's lease stands for; undefined when it stands for none any more. */
+  share(key: LeaseKey, share: Share | undefined): void {
+    if (share === undefined) this.#shares.delete(key)
+    else this.#shares.set(key, share)
+  }
+
+  turn(report: Report, failures: readonly Failure[], overruns: number): void {
+    const counters = this.#counters
+    counters.turns++
+    counters.operations += report.operations.length
+    counters.failures += report.failures.length
+    counters.repaired += report.repaired.length
+    counters.missesAnswered += report.misses.answered
+    counters.missesRefused += report.misses.refused
+    this.#overruns = overruns
+    this.#kernelFault = report.error?.message ?? ''
+    this.#say('kernel', this.#kernelFault, () => {
+      if (report.error === undefined) this.#log.info('the kernel can be read again')
+      else this.#log.error({ err: report.error }, 'the kernel cannot be read')
+    })
+    if (counters.turns === 1) this.#log.info(summary(report), 'first turn')
+    this.#tellOperations(report)
+    this.#tellFailures(failures)
+    this.#tellRefusedMisses(report.misses.refused)
+  }
+
+  subnetFile(path: string, fault: string): void {
+    this.#subnetFileFault = fault
+    this.#say('subnet file', fault, () => {
+      if (fault === '') this.#log.info(`wrote subnet file ${path}`)
+      else this.#log.error(`failed to write subnet file ${path}: ${fault}`)
+    })
+  }
+
+  /** Why the agent is not ready; empty when it is. */
+  get problems(): string[] {
+    const own = [...this.#failures].filter(([key]) => !this.#isPeers(key)).map(([, failure]) => tell(failure))
+    return [
+      this.#waiting,
+      this.#registryFault && `registry: ${this.#registryFault}`,
+      this.#kernelFault && `kernel: ${this.#kernelFault}`,
+      this.#subnetFileFault && `subnet file: ${this.#subnetFileFault}`,
+      this.#configFault,
+      ...own,
+    ].filter((problem) => problem !== '')
+  }
+
+  get ready(): boolean {
+    return this.problems.length === 0 && this.#failures.size === 0
+  }
+
+  get status(): Status {
+    const { config, host, backend, lease } = this.#membership ?? {}
+    const [link = ''] = backend?.scope.links ?? []
+    return {
+      version: this.#version,
+      uptime: Math.round((performance.now() - this.#started) / 1000),
+      network: config?.ranges.inet?.network ?? '',
+      backend: backend?.type ?? '',
+      externalInterface: host?.external.name ?? '',
+      publicIp: host?.publicIps.inet ?? '',
+      link,
+      mac: backend?.mac ?? '',
+      mtu: backend?.mtu ?? 0,
+      lease: { subnet: lease?.subnets.inet ?? '', expires: lease === undefined ? null : expiry(lease) },
+      registry: { name: this.#registryName, available: this.#registryFault === '', why: this.#registryFault },
+      peers: this.#peers(),
+      problems: this.problems,
+      ready: this.ready,
+      counters: { ...this.#counters, overruns: this.#overruns } satisfies Counters,
+    }
+  }
+
+  #peers(): PeerStatus[] {
+    const peers: PeerStatus[] = []
+    for (const [key, outcome] of this.#outcomes) {
+      if (outcome.kind === 'own') continue
+      const lease = this.#leases.get(key)
+      const subnet = lease?.subnets.inet ?? key
+      const publicIp = lease?.publicIps.inet ?? ''
+      if (outcome.kind !== 'admitted') {
+        peers.push({ subnet, publicIp, state: outcome.kind, why: outcome.reason })
+        continue
+      }
+      const failed = this.#shares.get(key)?.entries.map((entry) => this.#failures.get(keyOf(entry)))
+      const failure = failed?.find((candidate) => candidate !== undefined)
+      const state = failure === undefined ? 'in sync' : 'failed'
+      peers.push({ subnet, publicIp, state, why: failure === undefined ? '' : tell(failure) })
+    }
+    for (const [name, why] of this.#malformed)
+      peers.push({ subnet: name, publicIp: '', state: 'refused', why })
+    return peers
+  }
+
+  #isPeers(key: Key): boolean {
+    for (const { entries } of this.#shares.values())
+      if (entries.some((entry) => keyOf(entry) === key)) return true
+    return false
+  }
+
+  #tellOutcome(key: LeaseKey, outcome: Outcome, lease: Lease): void {
+    const facts = { subnet: lease.subnets.inet, publicIp: lease.publicIps.inet }
+    switch (outcome.kind) {
+      case 'own':
+        return
+      case 'admitted':
+        return this.#say(key, 'admitted', () => this.#log.info(facts, 'peer joined'))
+      case 'ignored':
+        return this.#say(key, outcome.reason, () => this.#log.info(facts, `lease ignored: ${outcome.reason}`))
+      case 'refused':
+        return this.#refuse(key, key, outcome.reason)
+      default:
+        outcome satisfies never
+    }
+  }
+
+  #refuse(topic: string, lease: string, why: string): void {
+    this.#say(topic, why, () => {
+      this.#counters.leasesRefused++
+      this.#log.warn({ lease }, `lease refused: ${why}`)
+    })
+  }
+
+  #tellOperations({ operations, repaired }: Report): void {
+    for (const { entry, why } of repaired.slice(0, MAX_LINES))
+      this.#log.warn(`repaired ${name(entry)}: ${why}`)
+    if (repaired.length > MAX_LINES) this.#log.warn(`repaired ${repaired.length - MAX_LINES} entries more`)
+    for (const operation of operations) {
+      if (operation.entry.kind !== 'link' || repaired.includes(operation)) continue
+      this.#log.info(`${operation.verb} ${name(operation.entry)}: ${operation.why}`)
+    }
+  }
+
+  #tellFailures(failures: readonly Failure[]): void {
+    const now = new Map<Key, Failure>(failures.map((failure) => [keyOf(failure.operation.entry), failure]))
+    for (const key of this.#failures.keys()) {
+      if (!now.has(key)) this.#say(key, '', () => this.#log.info(`${key} is as desired again`))
+    }
+    for (const [key, failure] of now) this.#say(key, tell(failure), () => this.#log.error(tell(failure)))
+    this.#failures = now
+  }
+
+  #tellRefusedMisses(refused: number): void {
+    this.#refusedUntold += refused
+    const now = performance.now()
+    if (this.#refusedUntold === 0 || now - this.#refusedTold < REFUSED_MISSES_INTERVAL) return
+    this.#log.info({ count: this.#refusedUntold }, 'L3 misses for addresses outside every lease')
+    this.#refusedUntold = 0
+    this.#refusedTold = now
+  }
+
+  /** Says it if it differs from what was said last on the topic; that nothing is wrong, only after something was. */
+  #say(topic: string, what: string, tellIt: () => void): void {
+    if ((this.#said.get(topic) ?? '') === what) return
+    this.#said.set(topic, what)
+    tellIt()
+  }
+}
+
+function expiry({ expires }: Lease): string | null {
+  return expires === undefined ? null : new Date(expires).toISOString()
+}
+
+function summary({ operations, failures, duration }: Report): Record<string, number> {
+  return { operations: operations.length, failures: failures.length, milliseconds: Math.round(duration) }
+}
+
+function tell({ operation: { verb, entry }, error }: Failure): string {
+  return `${verb} ${name(entry)} failed: ${error.message}`
+}
+
+/** As an operator would name it: the words of `ip` and `bridge`. */
+function name(entry: Entry): string {
+  switch (entry.kind) {
+    case 'link':
+      return `link ${entry.name}`
+    case 'address':
+      return `address ${entry.ip}/${entry.length} dev ${entry.link}`
+    case 'nexthop':
+      return `nexthop id ${entry.id} via ${entry.gateway} dev ${entry.link}`
+    case 'route':
+      return `route ${entry.destination}${entry.gateway === undefined ? '' : ` via ${entry.gateway}`} dev ${entry.link}`
+    case 'neighbour':
+      return `neighbour ${entry.ip}${entry.mac === undefined ? '' : ` lladdr ${entry.mac}`} dev ${entry.link}`
+    case 'fdb':
+      return `FDB entry ${entry.mac} dst ${entry.destination} dev ${entry.link}`
+    default:
+      return entry satisfies never
+  }
+}

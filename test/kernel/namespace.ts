@@ -1,0 +1,73 @@
+/**
+ * A throw-away host for kernel tests: a network namespace with an underlay interface, and what `ip` and `bridge` say of
+ * it, which is the judge of what tweed did. Everything is made inside the namespace and goes with it.
+ */
+
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+/** An object as `ip -j` prints it. */
+export type Row = Readonly<Record<string, unknown>>
+
+export class Host implements AsyncDisposable {
+  readonly name: string
+
+  private constructor(name: string) {
+    this.name = name
+  }
+
+  /** A namespace with the interface `eth0` at `ip`/24 (its other end, `wire`, is in the same namespace). */
+  static async create(ip: string): Promise<Host> {
+    const host = new Host(`tweed-test-${process.pid}-${count.next().value}`)
+    await run('ip', ['netns', 'add', host.name])
+    await host.ip('link add eth0 type veth peer name wire')
+    await host.ip(`addr add ${ip}/24 dev eth0`)
+    for (const link of ['lo', 'eth0', 'wire']) await host.ip(`link set ${link} up`)
+    return host
+  }
+
+  get path(): string {
+    return `/run/netns/${this.name}`
+  }
+
+  /** `ip` in this namespace, words separated by blanks. */
+  async ip(words: string): Promise<string> {
+    return (await run('ip', ['-n', this.name, ...words.split(' ')])).stdout
+  }
+
+  async bridge(words: string): Promise<string> {
+    return (await run('bridge', ['-n', this.name, ...words.split(' ')])).stdout
+  }
+
+  async list(words: string): Promise<Row[]> {
+    return parse(await this.ip(`-j -d ${words}`))
+  }
+
+  async fdb(link: string): Promise<Row[]> {
+    return parse(await this.bridge(`-j fdb show dev ${link}`))
+  }
+
+  async index(link: string): Promise<number> {
+    const [row] = await this.list(`link show ${link}`)
+    return Number(row?.['ifindex'])
+  }
+
+  /** A program in this namespace. */
+  async exec(command: string, ...args: string[]): Promise<string> {
+    return (await run('nsenter', [`--net=${this.path}`, command, ...args])).stdout
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await run('ip', ['netns', 'del', this.name])
+  }
+}
+
+const count = (function* () {
+  for (let i = 0; ; i++) yield i
+})()
+
+function parse(json: string): Row[] {
+  return json.trim() === '' ? [] : (JSON.parse(json) as Row[])
+}

@@ -12,6 +12,8 @@ import { formatMac, type Mac, macBytes } from '../address/mac.ts'
 const NLA_TYPE_MASK = 0x3fff
 
 const HEADER = 4
+/** The length of an attribute is a u16. */
+const MAX_LENGTH = 0xffff
 /** Of the machine, hence of the kernel. */
 export const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
 const UTF8 = new TextDecoder()
@@ -185,7 +187,7 @@ export class Writer {
     return payload
   }
 
-  /** Sets a field of the struct, at its offset. */
+  /** Sets a field of the payload, at its offset: offsets hold when the chunk is exchanged, positions do not. */
   u8(at: number, value: number): void {
     this.#view.setUint8(this.#start + at, value)
   }
@@ -202,20 +204,30 @@ export class Writer {
     this.#view.setUint32(this.#start + at, value, LITTLE_ENDIAN)
   }
 
+  /** An attribute of `size` zeros. Returns its offset, for the setters. */
+  put(type: number, size: number): number {
+    const length = HEADER + size
+    if (length > MAX_LENGTH) throw new RangeError(`attribute ${type} would have ${length} bytes`)
+    const header = this.#reserve(length)
+    this.u16(header, length)
+    this.u16(header + 2, type)
+    return header + HEADER
+  }
+
   putU8(type: number, value: number | undefined): void {
-    if (value !== undefined) this.#view.setUint8(this.#header(type, 1), value)
+    if (value !== undefined) this.u8(this.put(type, 1), value)
   }
 
   putU16(type: number, value: number | undefined): void {
-    if (value !== undefined) this.#view.setUint16(this.#header(type, 2), value, LITTLE_ENDIAN)
+    if (value !== undefined) this.u16(this.put(type, 2), value)
   }
 
   putU16BigEndian(type: number, value: number | undefined): void {
-    if (value !== undefined) this.#view.setUint16(this.#header(type, 2), value)
+    if (value !== undefined) this.u16BigEndian(this.put(type, 2), value)
   }
 
   putU32(type: number, value: number | undefined): void {
-    if (value !== undefined) this.#view.setUint32(this.#header(type, 4), value, LITTLE_ENDIAN)
+    if (value !== undefined) this.u32(this.put(type, 4), value)
   }
 
   /** The kernel's boolean of one byte: 0 is said, undefined is not. */
@@ -225,14 +237,14 @@ export class Writer {
 
   /** An attribute without a value: there or not. */
   putFlag(type: number, value: boolean | undefined): void {
-    if (value === true) this.#header(type, 0)
+    if (value === true) this.put(type, 0)
   }
 
   putBytes(type: number, value: Uint8Array | undefined): void {
-    // The position first: reserving it may change #bytes.
     if (value === undefined) return
-    const position = this.#header(type, value.length)
-    this.#bytes.set(value, position)
+    // First: it may exchange the chunk.
+    const at = this.put(type, value.length)
+    this.#bytes.set(value, this.#start + at)
   }
 
   /** UTF-8 with a NUL at its end. */
@@ -254,31 +266,19 @@ export class Writer {
   }
 
   /**
-   * An attribute whose value is a struct of `structSize` zeros and the attributes that `body` writes; `body` is
-   * given the offset of the struct. Like the kernel's answers and `ip`'s requests, without NLA_F_NESTED: what is
-   * older than Linux 5.2 does not ask for the flag.
+   * An attribute whose value is a struct of `structSize` zeros and the attributes that `body` puts; `body` is given
+   * the offset of the struct. Like the kernel's answers and `ip`'s requests, without NLA_F_NESTED: what is older
+   * than Linux 5.2 does not ask for the flag.
    */
   nest(type: number, body: (at: number) => void, structSize = 0): void {
-    // An offset, not a position: the start of the payload moves when the chunk is exchanged.
-    const at = this.putStruct(type, structSize)
+    const at = this.put(type, structSize)
     body(at)
-    this.u16(at - HEADER, this.#end - this.#start - at + HEADER)
+    const length = this.#end - this.#start - at + HEADER
+    if (length > MAX_LENGTH) throw new RangeError(`attribute ${type} would have ${length} bytes`)
+    this.u16(at - HEADER, length)
   }
 
-  /** An attribute that is a struct, or begins with one; of zeros. Returns its offset, for the setters. */
-  putStruct(type: number, size: number): number {
-    return this.#header(type, size) - this.#start
-  }
-
-  /** Writes the header of an attribute and makes room for its value. Returns the position of the value. */
-  #header(type: number, size: number): number {
-    const position = this.#reserve(HEADER + size)
-    this.#view.setUint16(position, HEADER + size, LITTLE_ENDIAN)
-    this.#view.setUint16(position + 2, type, LITTLE_ENDIAN)
-    return position + HEADER
-  }
-
-  /** Makes room at the end, in whole words of 4 bytes. */
+  /** Makes room at the end, in whole words of 4 bytes. Returns its offset. */
   #reserve(size: number): number {
     const needed = align(size)
     if (this.#end + needed > this.#bytes.length) {
@@ -289,9 +289,9 @@ export class Writer {
       this.#start = 0
       this.#end = begun.length
     }
-    const position = this.#end
+    const offset = this.#end - this.#start
     this.#end += needed
-    return position
+    return offset
   }
 }
 

@@ -118,16 +118,20 @@ export function encodeMessages(requests: readonly Request[], sequence: number): 
  * The error in an NLMSG_ERROR, or in the NLMSG_DONE that ends a dump; undefined for success.
  *
  * NLMSG_ERROR: i32 -errno, the header of the request, without NLM_F_CAPPED also its payload, with NLM_F_ACK_TLVS
- * attributes. NLMSG_DONE: i32 -errno, with NLM_F_ACK_TLVS attributes. @throws {DecodeError}
+ * attributes. NLMSG_DONE: i32 -errno, with NLM_F_ACK_TLVS attributes.
+ *
+ * @param dumped Type of the request, which NLMSG_DONE does not repeat.
+ * @throws {DecodeError}
  */
-export function decodeAck(message: Message): NetlinkError | undefined {
+export function decodeAck(message: Message, dumped?: number): NetlinkError | undefined {
   const { payload, flags } = message
   const error = message.type === NLMSG_ERROR
   const reader = new Reader(payload, error ? 4 + HEADER : 4)
   const errno = -reader.i32(0)
   if (errno === 0) return undefined
-  if (!error) return new NetlinkError(errno, 'dump', kernelMessage(reader, flags))
-  const operation = messageTypeName(reader.u16(8))
+  const type = error ? reader.u16(8) : dumped
+  const operation = type === undefined ? 'dump' : messageTypeName(type)
+  if (!error) return new NetlinkError(errno, operation, kernelMessage(reader, flags))
   if ((flags & NLM_F_CAPPED) !== 0) return new NetlinkError(errno, operation, kernelMessage(reader, flags))
   const echo = new Reader(payload, 4 + align(reader.u32(4)))
   return new NetlinkError(errno, operation, kernelMessage(echo, flags))

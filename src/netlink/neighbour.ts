@@ -188,7 +188,7 @@ export function encodeNeighbour(neighbour: Partial<Neighbour>, writer = new Writ
 
 function encodeCache(writer: Writer, cache: NeighbourCache | undefined): void {
   if (cache === undefined) return
-  const at = writer.putStruct(NDA_CACHEINFO, NDA_CACHEINFO_SIZE)
+  const at = writer.put(NDA_CACHEINFO, NDA_CACHEINFO_SIZE)
   writer.u32(at, cache.confirmed)
   writer.u32(at + 4, cache.used)
   writer.u32(at + 8, cache.updated)

@@ -119,7 +119,7 @@ export function encodeNexthop(nexthop: Partial<Nexthop>, writer = new Writer()):
 
 function encodeGroup(writer: Writer, group: readonly NexthopMember[] | undefined): void {
   if (group === undefined) return
-  const start = writer.putStruct(NHA_GROUP, group.length * NEXTHOP_GRP)
+  const start = writer.put(NHA_GROUP, group.length * NEXTHOP_GRP)
   for (const [i, { id, weight }] of group.entries()) {
     const at = start + i * NEXTHOP_GRP
     writer.u32(at, id)

@@ -164,7 +164,7 @@ export function encodeVxlan(vxlan: Vxlan, writer: Writer): void {
   writer.putU32(IFLA_VXLAN_AGEING, vxlan.ageing)
   writer.putU32(IFLA_VXLAN_LIMIT, vxlan.limit)
   if (portRange !== undefined) {
-    const at = writer.putStruct(IFLA_VXLAN_PORT_RANGE, 4)
+    const at = writer.put(IFLA_VXLAN_PORT_RANGE, 4)
     writer.u16BigEndian(at, portRange.low)
     writer.u16BigEndian(at + 2, portRange.high)
   }

@@ -1,0 +1,358 @@
+/**
+ * Laws of the netlink codec: what is encoded is decoded to the same value, unknown attributes included; and any bytes
+ * give a value or a DecodeError.
+ */
+
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { formatIp, type Ip } from '../../src/address/ip.ts'
+import { formatMac, type Mac, ZERO_MAC } from '../../src/address/mac.ts'
+import { type Address, decodeAddress, encodeAddress } from '../../src/netlink/address.ts'
+import { type Attribute, DecodeError, Writer } from '../../src/netlink/attribute.ts'
+import { decodeLink, encodeLink, type Link } from '../../src/netlink/link.ts'
+import {
+  decodeAck,
+  encodeMessages,
+  type Message,
+  type Request,
+  splitMessages,
+} from '../../src/netlink/message.ts'
+import { decodeNeighbour, encodeNeighbour, type Neighbour } from '../../src/netlink/neighbour.ts'
+import {
+  decodeNeighbourTable,
+  encodeNeighbourTable,
+  type NeighbourTable,
+} from '../../src/netlink/neighbour-table.ts'
+import { decodeNexthop, encodeNexthop, type Nexthop } from '../../src/netlink/nexthop.ts'
+import { decodeRoute, encodeRoute, type Route } from '../../src/netlink/route.ts'
+import { AF_BRIDGE, AF_INET, AF_INET6 } from '../../src/netlink/rtnetlink.ts'
+import { readVector, vectorNames } from '../vectors/netlink.ts'
+
+const u8 = fc.nat(0xff)
+const u16 = fc.nat(0xffff)
+const u32 = fc.nat(0xffffffff)
+const i32 = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 })
+const boolean = fc.boolean()
+const flag = fc.constant(true)
+const ip: fc.Arbitrary<Ip> = fc
+  .oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }))
+  .map(formatIp)
+const mac: fc.Arbitrary<Mac> = fc.uint8Array({ minLength: 6, maxLength: 6 }).map(formatMac)
+const name = fc
+  .string({ unit: 'grapheme', maxLength: 15 })
+  .filter((text) => text.isWellFormed() && !text.includes('\0'))
+const family = fc.constantFrom(AF_INET, AF_INET6, AF_BRIDGE)
+
+function record<T>(model: Model<T>): fc.Arbitrary<T> {
+  return fc.record<T>(model, { noNullPrototype: true })
+}
+
+function partial<T>(model: Model<T>): fc.Arbitrary<Partial<T>> {
+  return fc.record(model, { noNullPrototype: true, requiredKeys: [] }) as fc.Arbitrary<Partial<T>>
+}
+
+type Model<T> = { readonly [K in keyof T]: fc.Arbitrary<T[K]> }
+
+/** Types that no object knows, with any of the two flags. */
+const unknown: fc.Arbitrary<Attribute[]> = fc.array(
+  record({
+    type: fc
+      .tuple(fc.integer({ min: 200, max: 0x3fff }), fc.constantFrom(0, 0x4000, 0x8000))
+      .map(([a, b]) => a | b),
+    value: fc.uint8Array({ maxLength: 40 }),
+  }),
+  { maxLength: 4 },
+)
+
+/** A record whose header is always there and whose attributes may each be absent. */
+function object<H extends object, A extends object>(
+  header: Model<H>,
+  attributes: Model<A>,
+): fc.Arbitrary<H & Partial<A>> {
+  return fc
+    .tuple(record(header), partial(attributes))
+    .map(([required, optional]) => ({ ...required, ...optional }))
+}
+
+const neighbour: fc.Arbitrary<Neighbour> = object(
+  { family, ifindex: i32, state: u16, flags: u8, type: u8, unknown },
+  {
+    destination: ip,
+    mac,
+    vlan: u16,
+    port: u16,
+    vni: u32,
+    via: u32,
+    master: u32,
+    flagsExtended: u32,
+    protocol: u8,
+    nexthop: u32,
+    probes: u32,
+    cache: record({ confirmed: u32, used: u32, updated: u32, references: u32 }),
+  },
+)
+
+const route: fc.Arbitrary<Route> = object(
+  {
+    family: fc.constantFrom(AF_INET, AF_INET6),
+    destinationLength: u8,
+    sourceLength: u8,
+    tos: u8,
+    table: u32,
+    protocol: u8,
+    scope: u8,
+    type: u8,
+    flags: u32,
+    unknown,
+  },
+  {
+    destination: ip,
+    source: ip,
+    gateway: ip,
+    preferredSource: ip,
+    iif: u32,
+    oif: u32,
+    priority: u32,
+    nexthop: u32,
+  },
+)
+
+const nexthop: fc.Arbitrary<Nexthop> = object(
+  { family, scope: u8, protocol: u8, flags: u32, unknown },
+  {
+    id: u32,
+    gateway: ip,
+    oif: u32,
+    blackhole: flag,
+    fdb: flag,
+    group: fc.array(record({ id: u32, weight: fc.integer({ min: 1, max: 0x10000 }) })),
+    groupType: u16,
+  },
+)
+
+const address: fc.Arbitrary<Address> = object(
+  { family, prefixLength: u8, flags: u32, scope: u8, ifindex: u32, unknown },
+  { address: ip, local: ip, label: name, broadcast: ip, priority: u32, protocol: u8 },
+)
+
+const neighbourTable: fc.Arbitrary<NeighbourTable> = object(
+  { family, unknown },
+  { name, parameters: object({ unknown }, { ifindex: u32, appProbes: u32 }) },
+)
+
+const vxlan = object(
+  { unknown },
+  {
+    vni: u32,
+    group: ip,
+    link: u32,
+    local: ip,
+    ttl: u8,
+    tos: u8,
+    learning: boolean,
+    ageing: u32,
+    limit: u32,
+    portRange: record({ low: u16, high: u16 }),
+    proxy: boolean,
+    rsc: boolean,
+    l2miss: boolean,
+    l3miss: boolean,
+    port: u16,
+    udpCsum: boolean,
+    udpZeroCsum6Tx: boolean,
+    udpZeroCsum6Rx: boolean,
+    gbp: flag,
+  },
+)
+
+const bridge = object(
+  { unknown },
+  {
+    forwardDelay: u32,
+    ageingTime: u32,
+    stpState: u32,
+    vlanFiltering: boolean,
+    multicastSnooping: boolean,
+  },
+)
+
+const header = { family: u8, hardwareType: u16, index: i32, flags: u32, change: u32, unknown }
+const attributes = {
+  name,
+  mtu: u32,
+  mac,
+  master: u32,
+  txqlen: u32,
+  link: u32,
+  linkNamespace: i32,
+  operstate: u8,
+  namespaceFd: u32,
+  namespacePid: u32,
+  extendedMask: u32,
+}
+const peer = object({ ...header, unknownInfo: fc.constant([]) }, attributes)
+
+const link: fc.Arbitrary<Link> = fc
+  .tuple(
+    object({ ...header, unknownInfo: unknown }, attributes),
+    fc.oneof(
+      record({ kind: fc.constant('vxlan'), vxlan }),
+      record({ kind: fc.constant('bridge'), bridge }),
+      record({ kind: fc.constant('veth'), veth: object({ unknown }, { peer }) }),
+      partial({ kind: name }),
+    ),
+  )
+  .map(([plain, info]) => ({ ...plain, ...info }))
+
+/** One writer for all values of a test, with chunks so small that they are exchanged amid a payload. */
+function roundTrip<T>(
+  values: fc.Arbitrary<T>,
+  encode: (value: T, writer: Writer) => Uint8Array,
+  decode: Decode,
+): void {
+  const writer = new Writer(64)
+  fc.assert(
+    fc.property(values, fc.boolean(), (value, shared) => {
+      const payload = encode(value, shared ? writer : new Writer())
+      assert.deepEqual(decode(payload), value)
+    }),
+    { numRuns: 200 },
+  )
+}
+
+type Decode = (payload: Uint8Array) => unknown
+
+describe('what is encoded is decoded to the same value', () => {
+  test('links', () => roundTrip(link, encodeLink, decodeLink))
+  test('addresses', () => roundTrip(address, encodeAddress, decodeAddress))
+  test('routes', () => roundTrip(route, encodeRoute, decodeRoute))
+  test('nexthops', () => roundTrip(nexthop, encodeNexthop, decodeNexthop))
+  test('neighbours and FDB entries', () => roundTrip(neighbour, encodeNeighbour, decodeNeighbour))
+  test('neighbour tables', () => roundTrip(neighbourTable, encodeNeighbourTable, decodeNeighbourTable))
+
+  test('messages', () => {
+    const request: fc.Arbitrary<Request> = record({ type: u16, flags: u16, payload: fc.uint8Array() })
+    fc.assert(
+      fc.property(fc.array(request), u32, (requests, sequence) => {
+        const messages = splitMessages(encodeMessages(requests, sequence))
+        const expected = requests.map((r, i) => ({ ...r, sequence: (sequence + i) % 2 ** 32, port: 0 }))
+        assert.deepEqual(messages, expected)
+      }),
+    )
+  })
+
+  test('payloads of one writer do not touch each other, even after a failure amid one', () => {
+    const writer = new Writer(128)
+    fc.assert(
+      fc.property(fc.array(neighbour), (neighbours) => {
+        const payloads = neighbours.map((value, i) => {
+          if (i % 3 === 1)
+            assert.throws(() =>
+              encodeNeighbour({ ...value, mac: ZERO_MAC, destination: 'none' as Ip }, writer),
+            )
+          return encodeNeighbour(value, writer)
+        })
+        assert.deepEqual(payloads.map(decodeNeighbour), neighbours)
+      }),
+      { numRuns: 50 },
+    )
+  })
+})
+
+describe('any bytes give a value or a DecodeError', () => {
+  const decoders: Readonly<Record<string, Decode>> = {
+    decodeLink,
+    decodeAddress,
+    decodeRoute,
+    decodeNexthop,
+    decodeNeighbour,
+    decodeNeighbourTable,
+    splitMessages,
+    decodeError: (payload) => decodeAck(ack(2, payload)),
+    decodeDone: (payload) => decodeAck(ack(3, payload)),
+  }
+
+  const captured = vectorNames().flatMap((file) => {
+    const { sent, received } = readVector(file)
+    return [...sent, ...received].map(({ payload }) => payload)
+  })
+
+  for (const [title, decode] of Object.entries(decoders)) {
+    test(`${title}: random bytes`, () => {
+      fc.assert(
+        fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => survives(decode, bytes)),
+        { numRuns: 2000 },
+      )
+    })
+
+    test(`${title}: random attributes`, () => {
+      const attributes = fc.array(record({ type: fc.nat(70), value: fc.uint8Array({ maxLength: 24 }) }))
+      fc.assert(
+        fc.property(fc.constantFrom(4, 8, 12, 16), attributes, (size, list) => {
+          const writer = new Writer().start(size)
+          writer.u8(0, AF_INET)
+          writer.putAll(list)
+          survives(decode, writer.finish())
+        }),
+        { numRuns: 1000 },
+      )
+    })
+
+    test(`${title}: captured bytes, cut off and changed`, () => {
+      const changes = fc.array(fc.tuple(fc.nat(), fc.oneof(u8, fc.nat(5))), { maxLength: 4 })
+      fc.assert(
+        fc.property(fc.constantFrom(...captured), fc.nat(), changes, (payload, length, list) => {
+          const bytes = payload.slice(0, length % (2 * payload.length + 1))
+          for (const [at, value] of list) if (bytes.length > 0) bytes[at % bytes.length] = value
+          survives(decode, bytes)
+        }),
+        { numRuns: 2000 },
+      )
+    })
+  }
+
+  test('an attribute of every length, at the top and nested', () => {
+    for (let length = 0; length < 40; length++) {
+      const payload = encodeLink({ kind: 'vxlan', vxlan: { vni: 1 } })
+      for (let at = 16; at < payload.length; at += 4) {
+        const bytes = payload.slice()
+        new DataView(bytes.buffer).setUint16(at, length, true)
+        for (const decode of Object.values(decoders)) survives(decode, bytes)
+      }
+    }
+  })
+
+  test('nests as deep as a payload can hold', () => {
+    const IFLA_INFO_DATA = 2
+    const VETH_INFO_PEER = 1
+    let payload: Uint8Array = encodeLink({})
+    while (payload.length < 65000) {
+      const data = new Writer().start(0)
+      data.putBytes(VETH_INFO_PEER, payload)
+      payload = encodeLink({ kind: 'veth', unknownInfo: [{ type: IFLA_INFO_DATA, value: data.finish() }] })
+    }
+    assert.equal(decodeLink(payload).veth?.peer?.unknown?.length, 1)
+  })
+})
+
+function survives(decode: Decode, bytes: Uint8Array): void {
+  try {
+    decode(bytes)
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error
+    assert.ok(error.offset <= bytes.length, `offset ${error.offset} of ${bytes.length}`)
+  }
+}
+
+function ack(type: number, payload: Uint8Array): Message {
+  const NLM_F_ACK_TLVS = 0x200
+  const NLM_F_CAPPED = 0x100
+  return {
+    type,
+    flags: NLM_F_ACK_TLVS | ((payload[0] ?? 0) & 1 ? NLM_F_CAPPED : 0),
+    sequence: 0,
+    port: 0,
+    payload,
+  }
+}

@@ -9,6 +9,7 @@ export type Mac = string & { readonly [macBrand]: true }
 
 export const ZERO_MAC = '00:00:00:00:00:00' as Mac
 
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/
 
 /** @throws {AddressError} Six pairs of hex digits with colons, upper or lower case; nothing else. */
@@ -21,11 +22,15 @@ export function parseMac(text: string): Mac {
 /** @throws {AddressError} unless there are 6 bytes. */
 export function formatMac(bytes: Uint8Array): Mac {
   if (bytes.length !== 6) throw new AddressError(`a MAC address has 6 bytes, not ${bytes.length}`)
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(':') as Mac
+  let text = HEX[bytes[0] ?? 0] ?? ''
+  for (let i = 1; i < 6; i++) text += `:${HEX[bytes[i] ?? 0]}`
+  return text as Mac
 }
 
 export function macBytes(mac: Mac): Uint8Array {
-  return Uint8Array.from(mac.split(':'), (pair) => Number.parseInt(pair, 16))
+  const bytes = new Uint8Array(6)
+  for (let i = 0; i < 6; i++) bytes[i] = Number.parseInt(mac.slice(3 * i, 3 * i + 2), 16)
+  return bytes
 }
 
 /** The group bit (IEEE 802): multicast and broadcast. Such a MAC can be no host's own. */

@@ -8,7 +8,10 @@ export type { Logger }
 /** Synchronous on purpose: the last line before an exit is the one that is needed at 3 a.m. */
 export function createLogger(terminal: boolean): Logger {
   const options = { base: null, timestamp: pino.stdTimeFunctions.isoTime }
-  if (!terminal) return pino(options, pino.destination({ dest: 2, sync: true }))
+  if (!terminal) {
+    const formatters = { level: (level: string) => ({ level }) }
+    return pino({ ...options, formatters }, pino.destination({ dest: 2, sync: true }))
+  }
   return pino(
     options,
     pretty({ destination: 2, sync: true, colorize: true, translateTime: 'SYS:HH:MM:ss.l' }),

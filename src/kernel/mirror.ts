@@ -187,8 +187,12 @@ export class Mirror {
       case RTM_DELLINK:
         return this.#takeLink(message, changed)
       case RTM_NEWADDR:
-      case RTM_DELADDR:
-        return this.#put(readAddress(decodeAddress(payload), this.#nameOf), type === RTM_NEWADDR, changed)
+      case RTM_DELADDR: {
+        const address = readAddress(decodeAddress(payload), this.#nameOf)
+        // With the last address of a link go its gateway routes, untold.
+        if (address !== undefined && type === RTM_DELADDR) this.#stale = true
+        return this.#put(address, type === RTM_NEWADDR, changed)
+      }
       case RTM_NEWNEXTHOP:
       case RTM_DELNEXTHOP:
         return this.#takeNexthop(message, changed)

@@ -7,6 +7,7 @@
  */
 
 import { Connection, Subscription } from '../netlink/connection.ts'
+import { NetlinkError } from '../netlink/message.ts'
 import {
   type Entry,
   type Failure,
@@ -270,7 +271,10 @@ export class Reconciler implements Disposable {
       else if (this.#settled && !this.#planned.has(key)) turn.repaired.push(operation)
       if (operation.entry.kind === 'link') this.#mirror.invalidate()
     }
-    for (const failure of failures) this.#fail(failure, turn, now)
+    for (const failure of failures) {
+      if (isLinkGone(failure)) this.#mirror.invalidate()
+      else this.#fail(failure, turn, now)
+    }
   }
 
   #isMiss({ entry }: Operation): boolean {
@@ -300,6 +304,12 @@ interface Turn {
   answered: number
   refused: number
   error: Error | undefined
+}
+
+/** The link went, and its entries were told before it: no failure, because the next round sees what is left. */
+function isLinkGone({ operation: { verb, entry }, error }: Failure): boolean {
+  const wanted = entry.kind === 'link' && verb === 'add'
+  return !wanted && error instanceof NetlinkError && error.code === 'ENODEV'
 }
 
 function describe({ verb, why }: Operation): string {

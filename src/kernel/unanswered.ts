@@ -2,14 +2,14 @@
  * L3 misses for addresses outside every lease: the kernel is waiting for an answer that nobody has.
  *
  * A few of them wait out the kernel's own time (3 s), and are answered if their lease comes meanwhile. Many of them (a
- * port scan) would fill the neighbour table, whose limit (gc_thresh3, 1024) counts entries that are being resolved,
- * and then no known address could be resolved either: so above a bound they are removed at once, which also tells
- * the sender that the host is unreachable.
+ * port scan) would fill the neighbour table, whose limit (gc_thresh3, 1024) counts entries that are being resolved, and
+ * the sender's socket buffer, which is charged for each waiting packet (about 250 fill it); then no known address could
+ * be reached either. So above a bound they are removed at once, which also tells the sender "host unreachable".
  */
 
 import type { Key } from '../state.ts'
 
-const BOUND = 256
+const BOUND = 64
 
 export class Unanswered {
   readonly #keys = new Set<Key>()

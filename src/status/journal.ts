@@ -33,7 +33,7 @@ export class Journal {
   readonly #registryName: string
   readonly #started = performance.now()
   /** The last thing said on a topic: it is not said twice. */
-  readonly #said = new Map<string, string>()
+  readonly #said = new Map([['subnet file', 'not written yet']])
   readonly #outcomes = new Map<LeaseKey, Outcome>()
   readonly #leases = new Map<LeaseKey, Lease>()
   readonly #shares = new Map<LeaseKey, Share>()
@@ -119,6 +119,7 @@ export class Journal {
 
   snapshot({ leases, malformed }: LeaseSnapshot, changes: ReadonlyMap<LeaseKey, Outcome | undefined>): void {
     this.#malformed = malformed
+    const first = this.#outcomes.size === 0
     for (const [name, why] of malformed) this.#refuse(`malformed ${name}`, name, why)
     for (const [key, outcome] of changes) {
       const lease = leases.get(key)
@@ -131,8 +132,9 @@ export class Journal {
       }
       this.#outcomes.set(key, outcome)
       this.#leases.set(key, lease)
-      this.#tellOutcome(key, outcome, lease)
+      this.#tellOutcome(key, outcome, lease, first)
     }
+    if (first && this.#outcomes.size > 0) this.#log.info({ leases: this.#outcomes.size }, 'leases known')
   }
 
   /** The entries that a peer's lease stands for; undefined when it stands for none any more. */
@@ -155,9 +157,9 @@ export class Journal {
       if (report.error === undefined) this.#log.info('the kernel can be read again')
       else this.#log.error({ err: report.error }, 'the kernel cannot be read')
     })
-    if (counters.turns === 1) this.#log.info(summary(report), 'first turn')
     this.#tellOperations(report)
     this.#tellFailures(failures)
+    if (counters.turns === 1) this.#log.info(summary(report), 'first turn')
     this.#tellRefusedMisses(report.misses.refused)
   }
 
@@ -235,13 +237,14 @@ export class Journal {
     return false
   }
 
-  #tellOutcome(key: LeaseKey, outcome: Outcome, lease: Lease): void {
+  /** Of the peers that are there from the start, only those are named that are not plainly good. */
+  #tellOutcome(key: LeaseKey, outcome: Outcome, lease: Lease, first: boolean): void {
     const facts = { subnet: lease.subnets.inet, publicIp: lease.publicIps.inet }
     switch (outcome.kind) {
       case 'own':
         return
       case 'admitted':
-        return this.#say(key, 'admitted', () => this.#log.info(facts, 'peer joined'))
+        return this.#say(key, 'admitted', () => first || this.#log.info(facts, 'peer joined'))
       case 'ignored':
         return this.#say(key, outcome.reason, () => this.#log.info(facts, `lease ignored: ${outcome.reason}`))
       case 'refused':
@@ -287,7 +290,7 @@ export class Journal {
   }
 
   /** Says it if it differs from what was said last on the topic; that nothing is wrong, only after something was. */
-  #say(topic: string, what: string, tellIt: () => void): void {
+  #say(topic: string, what: string, tellIt: () => unknown): void {
     if ((this.#said.get(topic) ?? '') === what) return
     this.#said.set(topic, what)
     tellIt()

@@ -54,6 +54,27 @@ export class Host implements AsyncDisposable {
     return Number(row?.['ifindex'])
   }
 
+  /**
+   * Everything that could be changed here, one line an object: links, addresses, routes of all tables, rules, nexthops,
+   * neighbours, FDB entries. Two equal pictures are the same kernel state.
+   */
+  async picture(): Promise<string[]> {
+    const pictures = [
+      this.ip('-o -d link show'),
+      this.ip('-o -4 addr show'),
+      this.ip('route show table all'),
+      this.ip('rule show'),
+      this.ip('nexthop show'),
+      this.ip('neigh show'),
+      this.bridge('fdb show'),
+    ]
+    const lines = (await Promise.all(pictures)).flatMap((text) => text.split('\n'))
+    return lines
+      .map((line) => line.replaceAll(/\s+/g, ' ').trim())
+      .filter((line) => line !== '' && !/f[ef][08]0::/.test(line))
+      .toSorted()
+  }
+
   /** A program in this namespace. */
   async exec(command: string, ...args: string[]): Promise<string> {
     return (await run('nsenter', [`--net=${this.path}`, command, ...args])).stdout

@@ -1,0 +1,70 @@
+/** `tweed leases`: who holds which subnet. */
+
+import { type Ip, parseIp } from '../address/ip.ts'
+import { type Prefix, parsePrefix } from '../address/prefix.ts'
+import type { Lease } from '../lease/lease.ts'
+import { type LeaseRegistry, type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
+import { argument, createProgram, runProgram } from './program.ts'
+import { useRegistry, withRegistry } from './registry.ts'
+import { formatTable } from './table.ts'
+
+interface RegistryOption {
+  readonly registry: string
+}
+
+export async function runLeases(argv: readonly string[]): Promise<void> {
+  const program = createProgram('tweed leases', 'the leases and reservations of the network')
+  const command = (name: string, description: string) =>
+    withRegistry(program.command(name).description(description))
+  withRegistry(program.command('list', { isDefault: true }).description('all of them, as a table'))
+    .option('--json', 'for machines')
+    .action(list)
+  command('reserve', 'give a subnet for good to the host with that public IP')
+    .argument('<subnet>', 'as in 10.10.10.0/24', argument(parsePrefix))
+    .argument('<public-ip>', 'as in 192.168.1.10', argument(parseIp))
+    .action(reserve)
+  command('release', 'remove the lease or reservation of a subnet')
+    .argument('<subnet>', 'as in 10.10.10.0/24', argument(parsePrefix))
+    .action(release)
+  await runProgram(program, argv)
+}
+
+async function list({ registry: path, json }: RegistryOption & { readonly json?: true }): Promise<void> {
+  const { leases, malformed } = await useRegistry(path, firstSnapshot)
+  const sorted = [...leases.values()].toSorted((a, b) => (a.key < b.key ? -1 : 1))
+  if (json === true) {
+    process.stdout.write(`${JSON.stringify(sorted, undefined, 2)}\n`)
+  } else {
+    const head = ['SUBNET', 'PUBLIC IP', 'BACKEND', 'EXPIRES', 'DATA']
+    process.stdout.write(`${formatTable(head, sorted.map(leaseRow))}\n`)
+  }
+  for (const [key, reason] of malformed) process.stderr.write(`tweed: ${key} is no lease: ${reason}\n`)
+}
+
+async function reserve(subnet: Prefix, publicIp: Ip, { registry: path }: RegistryOption): Promise<void> {
+  await useRegistry(path, (registry) => registry.reserve(subnet, publicIp))
+}
+
+async function release(subnet: Prefix, { registry: path }: RegistryOption): Promise<void> {
+  await useRegistry(path, (registry) => registry.release(subnet))
+}
+
+/** @throws {RegistryError} */
+async function firstSnapshot(registry: LeaseRegistry): Promise<LeaseSnapshot> {
+  for await (const event of registry.watch(new AbortController().signal)) {
+    if (event.kind === 'snapshot') return event
+    throw new RegistryError('unavailable', event.reason)
+  }
+  throw new RegistryError('unavailable', `${registry.name} gave no leases`)
+}
+
+function leaseRow({ subnets, publicIps, backendType, backendData, expires }: Lease): string[] {
+  const data = [backendData.inet, backendData.inet6].filter((value) => value !== undefined)
+  return [
+    Object.values(subnets).join(' '),
+    Object.values(publicIps).join(' '),
+    backendType || '-',
+    expires === undefined ? 'never' : new Date(expires).toISOString(),
+    data.map((value) => JSON.stringify(value)).join(' ') || '-',
+  ]
+}

@@ -1,0 +1,59 @@
+/** Makes the machines of a lab: namespaces, the underlay between the hosts, and a container on each host. */
+
+import { readFile } from 'node:fs/promises'
+import { parseEnv } from 'node:util'
+import { parsePrefix, prefixLength } from '../address/prefix.ts'
+import { ipBatch, run } from './command.ts'
+import {
+  allNamespaces,
+  containerAddresses,
+  type Lab,
+  LabError,
+  type LabHost,
+  type Namespace,
+} from './topology.ts'
+
+/** Both ends of every veth pair are made where they belong: nothing passes through the machine's own namespace. */
+export async function buildUnderlay(lab: Lab): Promise<void> {
+  for (const { namespace } of allNamespaces(lab)) await run('ip', ['netns', 'add', namespace])
+  await ipBatch(lab.underlay.namespace, ['link set lo up', 'link add br0 type bridge', 'link set br0 up'])
+  for (const host of lab.hosts) {
+    await ipBatch(host.namespace, [
+      'link set lo up',
+      `link add eth0 type veth peer name ${host.name} netns ${lab.underlay.namespace}`,
+      `address add ${host.publicIp}/24 dev eth0`,
+      'link set eth0 up',
+    ])
+    await ipBatch(lab.underlay.namespace, [`link set ${host.name} master br0 up`])
+    await writeSysctl(host, 'net/ipv4/ip_forward', '1')
+  }
+}
+
+/** What Docker does with subnet.env: a bridge with the first address, containers behind it, the MTU on all of them. */
+export async function attachContainer(host: LabHost): Promise<void> {
+  const { name, namespace } = host.container
+  const { FLANNEL_SUBNET, FLANNEL_MTU } = parseEnv(await readFile(host.subnetFile, 'utf8'))
+  if (FLANNEL_SUBNET === undefined || FLANNEL_MTU === undefined) {
+    throw new LabError(`${host.subnetFile} has no FLANNEL_SUBNET or no FLANNEL_MTU`)
+  }
+  const subnet = parsePrefix(FLANNEL_SUBNET)
+  const { gateway, container } = containerAddresses(subnet)
+  await ipBatch(host.namespace, [
+    `link add docker0 mtu ${FLANNEL_MTU} type bridge`,
+    `address add ${FLANNEL_SUBNET} dev docker0`,
+    `link add ${name} mtu ${FLANNEL_MTU} type veth peer name eth0 mtu ${FLANNEL_MTU} netns ${namespace}`,
+    `link set ${name} master docker0 up`,
+    'link set docker0 up',
+  ])
+  await ipBatch(namespace, [
+    'link set lo up',
+    `address add ${container}/${prefixLength(subnet)} dev eth0`,
+    'link set eth0 up',
+    `route add default via ${gateway}`,
+  ])
+}
+
+/** @param name With slashes: `net/ipv4/ip_forward`. */
+export async function writeSysctl(where: Namespace, name: string, value: string): Promise<void> {
+  await run('nsenter', [`--net=${where.path}`, 'sh', '-c', `echo ${value} > /proc/sys/${name}`])
+}

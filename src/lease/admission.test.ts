@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import { ipFromNumber, parseIp } from '../address/ip.ts'
-import { type Prefix, parsePrefix, prefixesOverlap } from '../address/prefix.ts'
+import { type Prefix, prefixesOverlap } from '../address/prefix.ts'
 import { parseNetworkConfig } from '../config/network-config.ts'
 import { Admission, type AdmissionRules, type Outcome } from './admission.ts'
 import { formatLeaseKey, type Lease, type LeaseKey, parseLeaseKey } from './lease.ts'
@@ -227,19 +227,4 @@ test('law: any history ends where its last state leads, and that is the definiti
     }),
     { numRuns: 400 },
   )
-})
-
-test('a subnet index forgets without a trace', () => {
-  const admission = new Admission(rules)
-  const wide = lease('10.3.2.0-23', '192.168.1.11', 'a')
-  admission.update({ leases: byKey([wide]), changed: undefined })
-  admission.update({ leases: new Map(), changed: undefined })
-  assert.equal(admission.outcomes.size, 0)
-  const narrow = {
-    ...lease('10.3.2.0-24', '192.168.1.12', 'a'),
-    subnets: { inet: parsePrefix('10.3.2.0/24') },
-  }
-  assert.deepEqual(summary(admission.update({ leases: byKey([narrow]), changed: undefined })), {
-    '10.3.2.0-24': 'admitted',
-  })
 })

@@ -82,7 +82,7 @@ test('what is not meant for us is ignored', () => {
       lease('10.3.2.0-24', '192.168.1.11', 'a', { backendType: 'host-gw' }),
       'its backend is host-gw, ours is vxlan',
     ],
-    [lease('0.0.0.0-0&fd00::-64', '192.168.1.11', 'a'), 'it has no subnet of our family'],
+    [lease('0.0.0.0-0&fd00::-64', '192.168.1.11', 'a'), 'it has no subnet of our address family'],
   ]
   for (const [candidate, reason] of expected) assert.deepEqual(alone(candidate), { kind: 'ignored', reason })
 })

@@ -71,17 +71,17 @@ export class Admission {
     changed,
   }: Pick<LeaseSnapshot, 'leases' | 'changed'>): ReadonlyMap<LeaseKey, Outcome | undefined> {
     const keys = changed ?? new Set([...this.#outcomes.keys(), ...leases.keys()])
-    const affected = new Set<LeaseKey>()
+    const before = this.#connected(keys)
     const outcomes = new Map<LeaseKey, Outcome | undefined>()
     for (const key of keys) {
-      for (const rival of this.#forget(key)) affected.add(rival)
+      this.#forget(key)
       const lease = leases.get(key)
       const result = lease && judgeAlone(lease, this.#rules)
       if (result?.kind !== 'candidate') outcomes.set(key, result)
       else this.#remember(result)
-      affected.add(key)
     }
-    for (const [key, outcome] of decide(this.#connected(affected))) outcomes.set(key, outcome)
+    const after = this.#connected([...before.keys(), ...keys])
+    for (const [key, outcome] of decide([...after.values()])) outcomes.set(key, outcome)
     return this.#record(outcomes)
   }
 
@@ -95,11 +95,9 @@ export class Admission {
     }
   }
 
-  /** Those that the lease contradicted until now. */
-  #forget(key: LeaseKey): LeaseKey[] {
+  #forget(key: LeaseKey): void {
     const candidate = this.#candidates.get(key)
-    if (candidate === undefined) return []
-    const rivals = [...this.#rivals(candidate)]
+    if (candidate === undefined) return
     this.#candidates.delete(key)
     for (const subnet of candidate.subnets) this.#subnets.delete(subnet, key)
     for (const [name, value] of candidate.claims) {
@@ -109,27 +107,29 @@ export class Admission {
       if (keys?.size === 0) values?.delete(value)
       if (values?.size === 0) this.#claimants.delete(name)
     }
-    return rivals
-  }
-
-  *#rivals({ subnets, claims }: Candidate): Generator<LeaseKey> {
-    for (const subnet of subnets) yield* this.#subnets.overlapping(subnet)
-    for (const [name, value] of claims) {
-      for (const [other, keys] of this.#claimants.get(name) ?? []) if (other !== value) yield* keys
-    }
   }
 
   /** The candidates among the keys, and all that a chain of contradictions ties to them. */
-  #connected(keys: Iterable<LeaseKey>): Candidate[] {
+  #connected(keys: Iterable<LeaseKey>): Map<LeaseKey, Candidate> {
     const found = new Map<LeaseKey, Candidate>()
+    const contested = new Set<string>()
     const pending = [...keys]
     for (let key = pending.pop(); key !== undefined; key = pending.pop()) {
       const candidate = this.#candidates.get(key)
       if (candidate === undefined || found.has(key)) continue
       found.set(key, candidate)
-      for (const rival of this.#rivals(candidate)) if (!found.has(rival)) pending.push(rival)
+      for (const subnet of candidate.subnets) {
+        for (const rival of this.#subnets.overlapping(subnet)) if (!found.has(rival)) pending.push(rival)
+      }
+      for (const name of candidate.claims.keys()) {
+        const values = this.#claimants.get(name)
+        // One look brings everybody who claims it: a thousand hosts with one MAC are not compared in pairs.
+        if (values === undefined || values.size === 1 || contested.has(name)) continue
+        contested.add(name)
+        for (const rivals of values.values()) for (const rival of rivals) pending.push(rival)
+      }
     }
-    return [...found.values()]
+    return found
   }
 
   /** Keeps the outcomes, and returns those that are new. */
@@ -189,10 +189,9 @@ function contradiction(
 
 function judgeAlone(lease: Lease, { ranges, self, backendType, judge }: AdmissionRules): Candidate | Outcome {
   if (lease.key === self.key) return { kind: 'own' }
-  if (lease.backendType !== backendType)
-    return { kind: 'ignored', reason: foreign(lease.backendType, backendType) }
+  const foreign = foreignType(lease.backendType, backendType)
+  if (foreign !== undefined) return { kind: 'ignored', reason: foreign }
   const ours = restrict(lease, ranges)
-  const families = Object.values(ranges).length
   const subnets: Prefix[] = []
   for (const family of ['inet', 'inet6'] as const) {
     const subnet = ours.subnets[family]
@@ -202,15 +201,14 @@ function judgeAlone(lease: Lease, { ranges, self, backendType, judge }: Admissio
     if (reason !== undefined) return { kind: 'refused', reason }
     subnets.push(subnet)
   }
-  if (subnets.length === 0) {
-    return { kind: 'ignored', reason: `it has no subnet of our ${families === 1 ? 'family' : 'families'}` }
-  }
+  if (subnets.length === 0) return { kind: 'ignored', reason: 'it has no subnet of our address family' }
   const result = judge(ours)
   if ('refused' in result) return { kind: 'refused', reason: result.refused }
   return { kind: 'candidate', lease: ours, subnets, claims: result.claims }
 }
 
-function foreign(type: string, ours: string): string {
+function foreignType(type: string, ours: string): string | undefined {
+  if (type === ours) return undefined
   return type === '' ? 'no host has claimed it yet' : `its backend is ${type}, ours is ${ours}`
 }
 

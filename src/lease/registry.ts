@@ -29,7 +29,7 @@ export interface LeaseSnapshot {
   readonly incarnation: string
 }
 
-/** The registry cannot be read now. Nothing follows from this for the leases known so far. */
+/** The registry cannot be read, or renewed in, now. Nothing follows from this for the leases known so far. */
 export interface RegistryUnavailable {
   readonly kind: 'unavailable'
   readonly reason: string

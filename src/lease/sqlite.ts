@@ -171,8 +171,7 @@ export class SqliteRegistry implements LeaseRegistry, RegistryAdmin {
           typeof lease !== 'string' &&
           lease.key === formatLeaseKey(subnets) &&
           sameHost(lease.publicIps, reserved.publicIps)
-        if (!own)
-          throw new RegistryError('conflict', `${subnet} overlaps ${entry.key}, ${describeHolder(lease)}`)
+        if (!own) throw new RegistryError('conflict', `${subnet} overlaps ${entry.key}, ${holderOf(lease)}`)
         attributes = lease
       }
       removeExpired(database, entries, subnets, now)
@@ -296,7 +295,7 @@ function overlaps(entry: Entry, subnets: PerFamily<Prefix>): boolean {
   )
 }
 
-function describeHolder(lease: Lease | string): string {
+function holderOf(lease: Lease | string): string {
   return typeof lease === 'string'
     ? `which cannot be read: ${lease}`
     : `the lease of ${Object.values(lease.publicIps).join(' and ')}`

@@ -344,7 +344,7 @@ describe('what ip and bridge send, we send', () => {
   const boot = { ...unicast, protocol: route.RTPROT_BOOT }
   const gateway = parseIp('10.10.12.0')
 
-  const requests: Readonly<Record<string, message.Request>> = {
+  const requests: Record<string, message.Request> = {
     'link-add-veth': link.newLink(
       {
         name: 'eth0',
@@ -477,6 +477,17 @@ describe('what ip and bridge send, we send', () => {
       { ...fdb, ifindex: VXLAN7, mac: parseMac('02:00:00:00:07:11'), destination: parseIp('fd00:1::11') },
       ADD,
     ),
+    'fdb-add-vlan': neighbour.newNeighbour(
+      {
+        family: AF_BRIDGE,
+        ifindex: ETH1,
+        state: neighbour.NUD_NOARP | neighbour.NUD_REACHABLE,
+        flags: neighbour.NTF_MASTER,
+        mac: parseMac('02:00:00:00:02:33'),
+        vlan: 5,
+      },
+      ADD,
+    ),
     'fdb-delete': neighbour.deleteNeighbour({
       ...fdb,
       ifindex: FLANNEL,
@@ -580,6 +591,21 @@ describe('what ip and bridge send, we send', () => {
     'route-show-table': route.getRoutes(AF_INET, { table: 1000 }),
   }
 
+  for (const [vni, name, field] of [
+    [31, 'proxy', 'proxy'],
+    [32, 'rsc', 'rsc'],
+    [33, 'l2miss', 'l2miss'],
+    [34, 'l3miss', 'l3miss'],
+    [35, 'udpcsum', 'udpCsum'],
+    [36, 'zerocsum-tx', 'udpZeroCsum6Tx'],
+    [37, 'zerocsum-rx', 'udpZeroCsum6Rx'],
+  ] as const) {
+    requests[`link-add-vxlan-${name}`] = link.newLink(
+      { name: `vxlan${vni}`, kind: 'vxlan', vxlan: { vni, port: 4789, learning: true, [field]: true } },
+      ADD,
+    )
+  }
+
   for (const [name, request] of Object.entries(requests)) {
     const { command, sent } = readVector(name)
     test(command, () => {
@@ -595,6 +621,13 @@ describe('what ip and bridge send, we send', () => {
       }
     })
   }
+})
+
+test('ip link set dev eth0 netns twc: the number of an open file', () => {
+  const [request] = readVector('link-set-namespace').sent
+  assert.ok(request)
+  const { index, namespaceFd, unknown } = link.decodeLink(request.payload)
+  assert.deepEqual([index, typeof namespaceFd, unknown], [ETH0, 'number', []])
 })
 
 /** Without what the codec does not know or what differs from capture to capture. */

@@ -11,14 +11,18 @@ export async function runDemo(argv: readonly string[]): Promise<void> {
     'tweed demo',
     'the overlay in four acts, on two hosts made of network namespaces',
   )
-  await runProgram(program.action(demo), argv)
+    .option('--name <name>', 'of the lab that it is played in', 'demo')
+    .action(demo)
+  await runProgram(program, argv)
 }
 
-async function demo(): Promise<void> {
+async function demo({ name }: { readonly name: string }): Promise<void> {
   const write = (text: string): void => void process.stdout.write(text)
   const start = performance.now()
   try {
-    const claims = await untilInterrupted((signal) => playDemo({ program: ownProgram(), signal, write }))
+    const claims = await untilInterrupted((signal) =>
+      playDemo({ name, program: ownProgram(), signal, write }),
+    )
     const took = ((performance.now() - start) / 1000).toFixed(1)
     write(`\n${styleText(['bold', 'green'], 'PASSED')}: all ${claims} checks hold, in ${took} s.\n`)
   } catch (error) {

@@ -15,13 +15,12 @@ export async function untilInterrupted<T>(work: (signal: AbortSignal) => Promise
   const controller = new AbortController()
   const abort = (reason: string) => () => controller.abort(new Interrupted(`interrupted by ${reason}`))
   const listeners = SIGNALS.map((name) => [name, abort(name)] as const)
-  const pipe = abort('a closed output')
   for (const [name, listener] of listeners) process.on(name, listener)
-  process.stdout.on('error', pipe)
+  // Stays: what is still to be said when the work has ended is lost, and that is no failure of its own.
+  process.stdout.on('error', abort('a closed output'))
   try {
     return await work(controller.signal)
   } finally {
     for (const [name, listener] of listeners) process.off(name, listener)
-    process.stdout.off('error', pipe)
   }
 }

@@ -33,7 +33,7 @@ async function list({ registry: path, json }: RegistryOption & { readonly json?:
   const { leases, malformed } = await useRegistry(path, firstSnapshot)
   const sorted = [...leases.values()].toSorted((a, b) => (a.key < b.key ? -1 : 1))
   if (json === true) {
-    process.stdout.write(`${JSON.stringify(sorted, undefined, 2)}\n`)
+    process.stdout.write(`${JSON.stringify(sorted.map(leaseJson), undefined, 2)}\n`)
   } else {
     const head = ['SUBNET', 'PUBLIC IP', 'BACKEND', 'EXPIRES', 'DATA']
     process.stdout.write(`${formatTable(head, sorted.map(leaseRow))}\n`)
@@ -67,4 +67,15 @@ function leaseRow({ subnets, publicIps, backendType, backendData, expires }: Lea
     expires === undefined ? 'never' : new Date(expires).toISOString(),
     data.map((value) => JSON.stringify(value)).join(' ') || '-',
   ]
+}
+
+/** A reservation, which never expires, has null; others have ISO 8601. */
+function leaseJson({ subnets, publicIps, backendType, backendData, expires }: Lease): unknown {
+  return {
+    subnets,
+    publicIps,
+    backendType,
+    backendData,
+    expires: expires === undefined ? null : new Date(expires),
+  }
 }

@@ -9,6 +9,7 @@ import { LeaseError } from '../lease/lease.ts'
 import { RegistryError } from '../lease/registry.ts'
 import { AddonError } from '../native.ts'
 import { AgentUnreachable } from '../status/client.ts'
+import { Interrupted } from './interrupt.ts'
 
 /** Failures that are not bugs: their message is for the person who typed the command. */
 const EXPECTED = [
@@ -17,6 +18,7 @@ const EXPECTED = [
   AgentUnreachable,
   CommandError,
   ConfigError,
+  Interrupted,
   LabError,
   LeaseError,
   RegistryError,

@@ -12,6 +12,8 @@ import { Narrator } from './narrator.ts'
 import { logLines, type Stage } from './stage.ts'
 
 export interface DemoOptions {
+  /** Of the lab that it is played in. */
+  readonly name: string
   /** The words that start tweed: `node src/main.ts`. */
   readonly program: readonly string[]
   readonly signal: AbortSignal
@@ -24,8 +26,8 @@ export class DemoFailed extends Error {
 }
 
 /** Plays all acts. Gives the number of claims that were checked. @throws {DemoFailed} */
-export async function playDemo({ program, signal, write }: DemoOptions): Promise<number> {
-  const lab = planLab('demo', 2)
+export async function playDemo({ name, program, signal, write }: DemoOptions): Promise<number> {
+  const lab = planLab(name, 2)
   const [hostA, hostB] = lab.hosts
   if (hostA === undefined || hostB === undefined) throw new LabError('the demo needs two hosts')
   const narrator = new Narrator(write, signal)
@@ -37,7 +39,7 @@ export async function playDemo({ program, signal, write }: DemoOptions): Promise
       try {
         await play(stage)
       } catch (error) {
-        if (signal.aborted) throw new DemoFailed(String(signal.reason), { cause: error })
+        if (signal.aborted) throw new DemoFailed((signal.reason as Error).message, { cause: error })
         narrator.lines(await logLines(lab))
         throw new DemoFailed(`${narrator.currentAct}: ${(error as Error).message}`, { cause: error })
       }

@@ -156,7 +156,7 @@ async function capture(
     await delay(500)
     spawn('nsenter', [`--net=/run/netns/${NETNS}`, ...provocation], { stdio: 'ignore' })
     await delay(1500)
-    // strace lets go of the command and ends: the command would outlive it.
+    // The command itself, strace's only child: strace ends with it, but it would not end with strace.
     execFileSync('kill', [readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim()])
   }
   return ended

@@ -1,7 +1,7 @@
 /** Addresses of links: `struct ifaddrmsg` and IFA_* (linux/if_addr.h). */
 
 import type { Ip } from '../address/ip.ts'
-import { type Attribute, type Mutable, Reader, Writer } from './attribute.ts'
+import { type Attribute, type Mutable, POOL, Reader } from './attribute.ts'
 import { NLM_F_DUMP, NLM_F_REQUEST, type Request } from './message.ts'
 import { RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR } from './rtnetlink.ts'
 
@@ -91,7 +91,7 @@ function decodeAttribute(reader: Reader, address: Mutable<Address>): boolean {
   }
 }
 
-export function encodeAddress(address: Partial<Address>, writer = new Writer()): Uint8Array {
+export function encodeAddress(address: Partial<Address>, writer = POOL): Uint8Array {
   const { flags = 0 } = address
   writer.start(IFADDRMSG)
   writer.u8(0, address.family ?? 0)
@@ -111,12 +111,12 @@ export function encodeAddress(address: Partial<Address>, writer = new Writer()):
 }
 
 /** @param flags NLM_F_CREATE | NLM_F_REPLACE … */
-export function newAddress(address: Partial<Address>, flags: number, writer?: Writer): Request {
-  return { type: RTM_NEWADDR, flags: NLM_F_REQUEST | flags, payload: encodeAddress(address, writer) }
+export function newAddress(address: Partial<Address>, flags: number): Request {
+  return { type: RTM_NEWADDR, flags: NLM_F_REQUEST | flags, payload: encodeAddress(address) }
 }
 
-export function deleteAddress(address: Partial<Address>, writer?: Writer): Request {
-  return { type: RTM_DELADDR, flags: NLM_F_REQUEST, payload: encodeAddress(address, writer) }
+export function deleteAddress(address: Partial<Address>): Request {
+  return { type: RTM_DELADDR, flags: NLM_F_REQUEST, payload: encodeAddress(address) }
 }
 
 /**

@@ -156,8 +156,7 @@ export class Reader {
 
 /**
  * Makes payloads: `start()` with the size of the fixed struct, fill it, put attributes, `finish()`. Payloads are
- * views into chunks that are never written again, so one writer serves thousands of messages without an
- * allocation for each.
+ * views into chunks that are never written again, so that thousands of messages cost few allocations.
  *
  * A `put` of undefined puts nothing: absent is not zero.
  */
@@ -242,7 +241,7 @@ export class Writer {
 
   putBytes(type: number, value: Uint8Array | undefined): void {
     if (value === undefined) return
-    // First: it may exchange the chunk.
+    // Before #bytes is read: it may exchange the chunk.
     const at = this.put(type, value.length)
     this.#bytes.set(value, this.#start + at)
   }
@@ -294,6 +293,12 @@ export class Writer {
     return offset
   }
 }
+
+/**
+ * Where payloads come from unless a caller brings its own writer. As with Buffer's pool, nothing carries over from
+ * one payload to the next; one that is kept keeps its chunk.
+ */
+export const POOL = new Writer(64 * 1024)
 
 /** An object under construction. */
 export type Mutable<T> = { -readonly [K in keyof T]: T[K] }

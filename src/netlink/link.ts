@@ -1,7 +1,7 @@
 /** Links: `struct ifinfomsg` and IFLA_* (linux/rtnetlink.h, linux/if_link.h, linux/veth.h). */
 
 import type { Mac } from '../address/mac.ts'
-import { type Attribute, type Mutable, Reader, Writer } from './attribute.ts'
+import { type Attribute, type Mutable, POOL, Reader, type Writer } from './attribute.ts'
 import { type Bridge, decodeBridge, encodeBridge } from './bridge.ts'
 import { NLM_F_DUMP, NLM_F_REQUEST, type Request } from './message.ts'
 import { RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK } from './rtnetlink.ts'
@@ -184,7 +184,7 @@ function decodePeer(reader: Reader): Link {
   return peer
 }
 
-export function encodeLink(link: Partial<Link>, writer = new Writer()): Uint8Array {
+export function encodeLink(link: Partial<Link>, writer = POOL): Uint8Array {
   writer.start(IFINFOMSG)
   putLink(link, writer, 0)
   return writer.finish()

@@ -5,7 +5,7 @@
  * namespace it was opened in, where /proc/sys would be that of whoever mounted it.
  */
 
-import { type Attribute, type Mutable, Reader, Writer } from './attribute.ts'
+import { type Attribute, type Mutable, POOL, Reader } from './attribute.ts'
 import { NLM_F_DUMP, NLM_F_REQUEST, type Request } from './message.ts'
 import { AF_INET, type AF_INET6, RTM_GETNEIGHTBL, RTM_SETNEIGHTBL } from './rtnetlink.ts'
 
@@ -61,7 +61,7 @@ function decodeParameters(reader: Reader): NeighbourParameters {
   return parameters
 }
 
-export function encodeNeighbourTable(table: Partial<NeighbourTable>, writer = new Writer()): Uint8Array {
+export function encodeNeighbourTable(table: Partial<NeighbourTable>, writer = POOL): Uint8Array {
   const { parameters } = table
   writer.start(NDTMSG)
   writer.u8(0, table.family ?? 0)

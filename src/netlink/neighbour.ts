@@ -7,7 +7,7 @@
 
 import type { Ip } from '../address/ip.ts'
 import type { Mac } from '../address/mac.ts'
-import { type Attribute, type Mutable, Reader, Writer } from './attribute.ts'
+import { type Attribute, type Mutable, POOL, Reader, type Writer } from './attribute.ts'
 import { NLM_F_DUMP, NLM_F_REQUEST, type Request } from './message.ts'
 import { AF_BRIDGE, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH } from './rtnetlink.ts'
 
@@ -163,7 +163,7 @@ function decodeAttribute(reader: Reader, neighbour: Mutable<Neighbour>): boolean
   }
 }
 
-export function encodeNeighbour(neighbour: Partial<Neighbour>, writer = new Writer()): Uint8Array {
+export function encodeNeighbour(neighbour: Partial<Neighbour>, writer = POOL): Uint8Array {
   writer.start(NDMSG)
   writer.u8(0, neighbour.family ?? 0)
   writer.u32(4, neighbour.ifindex ?? 0)
@@ -196,8 +196,8 @@ function encodeCache(writer: Writer, cache: NeighbourCache | undefined): void {
 }
 
 /** @param flags NLM_F_CREATE | NLM_F_REPLACE … */
-export function newNeighbour(neighbour: Partial<Neighbour>, flags: number, writer?: Writer): Request {
-  return { type: RTM_NEWNEIGH, flags: NLM_F_REQUEST | flags, payload: encodeNeighbour(neighbour, writer) }
+export function newNeighbour(neighbour: Partial<Neighbour>, flags: number): Request {
+  return { type: RTM_NEWNEIGH, flags: NLM_F_REQUEST | flags, payload: encodeNeighbour(neighbour) }
 }
 
 /**
@@ -205,8 +205,8 @@ export function newNeighbour(neighbour: Partial<Neighbour>, flags: number, write
  *
  * The MAC of an IP neighbour is no part of its name: the kernel deletes the entry whatever MAC is said.
  */
-export function deleteNeighbour(neighbour: Partial<Neighbour>, writer?: Writer): Request {
-  return { type: RTM_DELNEIGH, flags: NLM_F_REQUEST, payload: encodeNeighbour(neighbour, writer) }
+export function deleteNeighbour(neighbour: Partial<Neighbour>): Request {
+  return { type: RTM_DELNEIGH, flags: NLM_F_REQUEST, payload: encodeNeighbour(neighbour) }
 }
 
 /**

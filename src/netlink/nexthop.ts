@@ -1,7 +1,7 @@
 /** Nexthop objects (Linux 5.3): `struct nhmsg` and NHA_* (linux/nexthop.h). Their ids are one space a namespace. */
 
 import type { Ip } from '../address/ip.ts'
-import { type Attribute, type Mutable, Reader, Writer } from './attribute.ts'
+import { type Attribute, type Mutable, POOL, Reader, type Writer } from './attribute.ts'
 import { NLM_F_DUMP, NLM_F_REQUEST, type Request } from './message.ts'
 import { RTM_DELNEXTHOP, RTM_GETNEXTHOP, RTM_NEWNEXTHOP } from './rtnetlink.ts'
 
@@ -100,7 +100,7 @@ function decodeGroup(reader: Reader): NexthopMember[] {
   return members
 }
 
-export function encodeNexthop(nexthop: Partial<Nexthop>, writer = new Writer()): Uint8Array {
+export function encodeNexthop(nexthop: Partial<Nexthop>, writer = POOL): Uint8Array {
   writer.start(NHMSG)
   writer.u8(0, nexthop.family ?? 0)
   writer.u8(1, nexthop.scope ?? 0)
@@ -129,13 +129,13 @@ function encodeGroup(writer: Writer, group: readonly NexthopMember[] | undefined
 }
 
 /** @param flags NLM_F_CREATE | NLM_F_REPLACE …; a replacement moves every route that uses the id at once. */
-export function newNexthop(nexthop: Partial<Nexthop>, flags: number, writer?: Writer): Request {
-  return { type: RTM_NEWNEXTHOP, flags: NLM_F_REQUEST | flags, payload: encodeNexthop(nexthop, writer) }
+export function newNexthop(nexthop: Partial<Nexthop>, flags: number): Request {
+  return { type: RTM_NEWNEXTHOP, flags: NLM_F_REQUEST | flags, payload: encodeNexthop(nexthop) }
 }
 
 /** Deletes the object and the routes that use it. */
-export function deleteNexthop(id: number, writer?: Writer): Request {
-  return { type: RTM_DELNEXTHOP, flags: NLM_F_REQUEST, payload: encodeNexthop({ id }, writer) }
+export function deleteNexthop(id: number): Request {
+  return { type: RTM_DELNEXTHOP, flags: NLM_F_REQUEST, payload: encodeNexthop({ id }) }
 }
 
 /** A dump of all nexthops or of those through one link; EOPNOTSUPP from a kernel without them. */

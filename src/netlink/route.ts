@@ -1,7 +1,7 @@
 /** Routes: `struct rtmsg` and RTA_* (linux/rtnetlink.h). */
 
 import { type Ip, familyBits, ipFamily } from '../address/ip.ts'
-import { type Attribute, type Mutable, Reader, Writer } from './attribute.ts'
+import { type Attribute, type Mutable, POOL, Reader } from './attribute.ts'
 import { NLM_F_DUMP, NLM_F_REQUEST, type Request } from './message.ts'
 import { AF_INET, AF_INET6, RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE } from './rtnetlink.ts'
 
@@ -140,7 +140,7 @@ function decodeAttribute(reader: Reader, route: Mutable<Route>): boolean {
   }
 }
 
-export function encodeRoute(route: Partial<Route>, writer = new Writer()): Uint8Array {
+export function encodeRoute(route: Partial<Route>, writer = POOL): Uint8Array {
   const { table = RT_TABLE_UNSPEC } = route
   writer.start(RTMSG)
   writer.u8(0, route.family ?? 0)
@@ -166,13 +166,13 @@ export function encodeRoute(route: Partial<Route>, writer = new Writer()): Uint8
 }
 
 /** @param flags NLM_F_CREATE | NLM_F_REPLACE … */
-export function newRoute(route: Partial<Route>, flags: number, writer?: Writer): Request {
-  return { type: RTM_NEWROUTE, flags: NLM_F_REQUEST | flags, payload: encodeRoute(route, writer) }
+export function newRoute(route: Partial<Route>, flags: number): Request {
+  return { type: RTM_NEWROUTE, flags: NLM_F_REQUEST | flags, payload: encodeRoute(route) }
 }
 
 /** Deletes the first route that has all that is said; scope RT_SCOPE_NOWHERE and absent attributes match any. */
-export function deleteRoute(route: Partial<Route>, writer?: Writer): Request {
-  return { type: RTM_DELROUTE, flags: NLM_F_REQUEST, payload: encodeRoute(route, writer) }
+export function deleteRoute(route: Partial<Route>): Request {
+  return { type: RTM_DELROUTE, flags: NLM_F_REQUEST, payload: encodeRoute(route) }
 }
 
 /** What may narrow a dump of routes with strict checking (Linux 4.20); without it, the kernel gives all. */

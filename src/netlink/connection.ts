@@ -29,7 +29,7 @@ const NOTIFICATION_SLOT = 16 * 1024
 const SLOTS = new Uint8Array(8 * DUMP_SLOT)
 const LENGTHS = new Uint32Array(64)
 
-const ANSWER_TIMEOUT = 2000
+const ANSWER_TIMEOUT = 1000
 
 /** Bounds the time that one datagram holds the kernel's RTNL lock and the event loop (200 messages: about 1 ms). */
 const BATCH_MESSAGES = 200
@@ -179,7 +179,7 @@ export class Connection implements Disposable {
 
 export type SubscriptionEvent =
   | { readonly kind: 'messages'; readonly messages: readonly Message[] }
-  /** Notifications were lost: only a dump tells the state now. Later notifications still arrive. */
+  /** Notifications were lost: only a dump, begun after this, tells the state. Later notifications arrive again. */
   | { readonly kind: 'overrun' }
 
 export interface SubscriptionOptions {
@@ -276,10 +276,21 @@ function* datagrams(requests: Iterable<Request>): Generator<Request[]> {
 }
 
 /**
- * The messages that are queued, as far as they fit, in bytes of their own. A datagram that was cut off is an overrun
- * too: something is lost.
+ * The messages that are queued, as far as they fit. A datagram that was cut off is an overrun too: something is lost.
+ *
+ * Once a socket has overrun, the kernel drops everything for it, and says so no second time, until its queue has been
+ * emptied (NETLINK_S_CONGESTED). So the queue is emptied before the overrun is told: what happens later than that is
+ * received, or is another overrun. What was queued is no loss, it is older than the dump that must follow.
  */
 function receive(socket: Socket, slotSize: number, timeout: number): Message[] | 'overrun' {
+  const messages = receiveOnce(socket, slotSize, timeout)
+  if (messages !== 'overrun') return messages
+  while (socket.receive(SLOTS, slotSize, LENGTHS, 0) !== 0);
+  return 'overrun'
+}
+
+/** In bytes of their own, since the slots are used again. */
+function receiveOnce(socket: Socket, slotSize: number, timeout: number): Message[] | 'overrun' {
   const count = socket.receive(SLOTS, slotSize, LENGTHS, timeout)
   if (count === 'overrun') return 'overrun'
   const lengths = LENGTHS.subarray(0, count)

@@ -23,7 +23,6 @@ import {
 } from '../../src/netlink/message.ts'
 import {
   decodeNeighbour,
-  deleteNeighbour,
   encodeNeighbour,
   getNeighbours,
   newNeighbour,
@@ -40,7 +39,7 @@ import {
 
 const MAC = parseMac('02:00:00:00:00:01')
 
-describe('a connection', () => {
+describe('a connection', { timeout: 30_000 }, () => {
   test('dumps the links of its namespace, and the process does not move', async () => {
     using host = namespace('links')
     const before = readlinkSync('/proc/thread-self/ns/net')
@@ -148,9 +147,10 @@ describe('a connection', () => {
     await connection.batch(neighbours(index, 10_000))
     const seen = [new Set<string>(), new Set<string>()]
     const dumps = seen.map((set) =>
-      connection.dump(getNeighbours(AF_INET), ({ payload }) =>
-        set.add(String(decodeNeighbour(payload).destination)),
-      ),
+      connection.dump(getNeighbours(AF_INET, index), ({ payload }) => {
+        const { state, destination } = decodeNeighbour(payload)
+        if (state === NUD_PERMANENT) set.add(String(destination))
+      }),
     )
     await Promise.all([...dumps, connection.request(neighbour(index, 0)), connection.get(getLink('twn0'))])
     assert.deepEqual(
@@ -163,6 +163,7 @@ describe('a connection', () => {
     using host = namespace('interrupted')
     using connection = Connection.open({ netns: host.path })
     using other = Connection.open({ netns: host.path })
+    host.ip('link', 'set', 'lo', 'up')
     await connection.batch(Array.from({ length: 10_000 }, (_, i) => blackhole(i + 1)))
     const changed: Promise<void>[] = []
     const dump = connection.dump(getNexthops(), () => {
@@ -185,7 +186,7 @@ describe('a connection', () => {
     await assert.rejects(dump, new RangeError('from the visitor'))
     let count = 0
     await connection.dump(getNeighbours(AF_INET), () => count++)
-    assert.equal(count, 10_000)
+    assert.ok(count >= 10_000, `${count} neighbours`)
   })
 
   test('says that an answer is lost instead of waiting for ever', async () => {
@@ -211,7 +212,7 @@ describe('a connection', () => {
   })
 })
 
-describe('a subscription', () => {
+describe('a subscription', { timeout: 30_000 }, () => {
   test('holds the notifications of a request when the request is answered', async () => {
     using host = namespace('drain')
     using connection = Connection.open({ netns: host.path })
@@ -248,42 +249,21 @@ describe('a subscription', () => {
     )
   })
 
-  test('tells an overrun, and goes on', async () => {
+  test('tells an overrun, and from then on loses nothing, flood after flood', async () => {
     using host = namespace('overrun')
     using connection = Connection.open({ netns: host.path })
     const index = await indexOf(connection)
     using subscription = Subscription.open({ netns: host.path, groups: [RTNLGRP_NEIGH], receiveBuffer: 8192 })
     const events = subscription[Symbol.asyncIterator]()
-    const first = events.next()
-    await connection.batch(neighbours(index, 1000))
-    assert.deepEqual(await first, { done: false, value: { kind: 'overrun' } })
-    const kept = destinations(subscription.drain()).length
-    assert.ok(kept > 0 && kept < 1000, `${kept} notifications were kept`)
-    const later = events.next()
-    await connection.request(deleteNeighbour({ family: AF_INET, ifindex: index, destination: ip(7) }))
-    const { value } = await later
-    assert.ok(value !== undefined)
-    assert.deepEqual(destinations([value]), [ip(7)])
-  })
-
-  test('goes on after an overrun, flood after flood', async () => {
-    using host = namespace('floods')
-    using connection = Connection.open({ netns: host.path })
-    const index = await indexOf(connection)
-    using subscription = Subscription.open({ netns: host.path, groups: [RTNLGRP_NEIGH], receiveBuffer: 8192 })
-    let overruns = 0
-    const reading = (async () => {
-      for await (const event of subscription) {
-        if (event.kind === 'overrun') overruns++
-        else if (destinations([event]).includes(ip(60_000))) return
-      }
-    })()
     for (let flood = 0; flood < 3; flood++) {
-      await connection.batch(neighbours(index, 400))
-      while (overruns <= flood) await nextTurn()
+      const first = events.next()
+      await connection.batch(neighbours(index, 150, flood * 150))
+      assert.deepEqual(await first, { done: false, value: { kind: 'overrun' } })
+      await connection.request(neighbour(index, 60_000 + flood))
+      const { value } = await events.next()
+      assert.ok(value !== undefined)
+      assert.deepEqual(destinations([value]), [ip(60_000 + flood)])
     }
-    await connection.request(neighbour(index, 60_000))
-    await reading
   })
 
   test('hears only its groups', async () => {
@@ -356,8 +336,8 @@ function neighbour(ifindex: number, i: number): Request {
   return newNeighbour(entry, NLM_F_CREATE | NLM_F_REPLACE)
 }
 
-function neighbours(ifindex: number, count: number): Request[] {
-  return Array.from({ length: count }, (_, i) => neighbour(ifindex, i))
+function neighbours(ifindex: number, count: number, from = 0): Request[] {
+  return Array.from({ length: count }, (_, i) => neighbour(ifindex, from + i))
 }
 
 /** A neighbour without an address, which the kernel refuses with a sentence. */

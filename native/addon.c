@@ -18,10 +18,10 @@
 
 struct handle {
   napi_env env;
-  int fd;          /* -1: closed */
-  napi_ref self;   /* The JavaScript object: strong while somebody waits, so that it is not collected then. */
-  uv_poll_t *poll; /* Allocated by the first wait. uv_close, which frees it, may outlive the handle. */
-  napi_deferred waiting; /* NULL: nobody waits in readable(). */
+  int fd;                     /* -1: closed */
+  napi_ref self;              /* The JavaScript object: strong during a wait, so that it is not collected then. */
+  uv_poll_t *poll;            /* Made by the first wait. Memory of its own, since it outlives uv_close. */
+  napi_deferred waiting;      /* NULL: nobody waits in readable(). */
   napi_async_context context; /* Lives as long as the wait. */
 };
 
@@ -30,7 +30,7 @@ struct bytes {
   size_t length;
 };
 
-/* ---- Errors: each returns NULL, which is what a callback returns after a throw. ---- */
+/* ---- Errors: each throws and returns NULL, which is what a callback returns after a throw ---- */
 
 static void *throw_type(napi_env env, const char *message) {
   napi_throw_type_error(env, "ERR_INVALID_ARG_TYPE", message);
@@ -42,26 +42,24 @@ static void *throw_range(napi_env env, const char *message) {
   return NULL;
 }
 
-/* In the form of Node's own: "ENOENT: no such file or directory, open '/run/netns/x'". */
-static void *throw_failure(napi_env env, const struct failure *failure, const char *path) {
+/* In the form of Node's own: "ENOENT: no such file or directory, open '/run/netns/x'". path may be NULL. */
+static void *throw_failure(napi_env env, struct failure failure, const char *path) {
   char code[64], reason[128], text[PATH_MAX + 256];
-  uv_err_name_r(-failure->error, code, sizeof code);
-  uv_strerror_r(-failure->error, reason, sizeof reason);
-  const char *quote = path == NULL ? "" : "'";
-  snprintf(text, sizeof text, "%s: %s, %s%s%s%s%s", code, reason, failure->syscall, path == NULL ? "" : " ", quote,
-           path == NULL ? "" : path, quote);
+  uv_err_name_r(-failure.error, code, sizeof code);
+  uv_strerror_r(-failure.error, reason, sizeof reason);
+  if (path == NULL) snprintf(text, sizeof text, "%s: %s, %s", code, reason, failure.syscall);
+  else snprintf(text, sizeof text, "%s: %s, %s '%s'", code, reason, failure.syscall, path);
 
   napi_value code_value, message, error, number, name;
-  if (napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &code_value) != napi_ok ||
-      napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message) != napi_ok ||
-      napi_create_error(env, code_value, message, &error) != napi_ok ||
-      napi_create_int32(env, failure->error, &number) != napi_ok ||
-      napi_set_named_property(env, error, "errno", number) != napi_ok ||
-      napi_create_string_utf8(env, failure->syscall, NAPI_AUTO_LENGTH, &name) != napi_ok ||
-      napi_set_named_property(env, error, "syscall", name) != napi_ok) {
-    return NULL;
+  if (napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &code_value) == napi_ok &&
+      napi_create_string_utf8(env, text, NAPI_AUTO_LENGTH, &message) == napi_ok &&
+      napi_create_error(env, code_value, message, &error) == napi_ok &&
+      napi_create_int32(env, failure.error, &number) == napi_ok &&
+      napi_set_named_property(env, error, "errno", number) == napi_ok &&
+      napi_create_string_utf8(env, failure.syscall, NAPI_AUTO_LENGTH, &name) == napi_ok &&
+      napi_set_named_property(env, error, "syscall", name) == napi_ok) {
+    napi_throw(env, error);
   }
-  napi_throw(env, error);
   return NULL;
 }
 
@@ -75,19 +73,16 @@ static bool get_bytes(napi_env env, napi_value value, napi_typedarray_type wante
          type == wanted;
 }
 
-static bool is_undefined(napi_env env, napi_value value) {
-  napi_valuetype type;
-  return napi_typeof(env, value, &type) == napi_ok && type == napi_undefined;
-}
-
 /* A path, or undefined, which leaves *path NULL. */
 static bool get_path(napi_env env, napi_value value, char buffer[PATH_MAX], const char **path) {
   *path = NULL;
-  if (is_undefined(env, value)) return true;
+  napi_valuetype type;
+  if (napi_typeof(env, value, &type) == napi_ok && type == napi_undefined) return true;
   size_t length;
+  if (napi_get_value_string_utf8(env, value, NULL, 0, &length) != napi_ok || length >= PATH_MAX) return false;
   if (napi_get_value_string_utf8(env, value, buffer, PATH_MAX, &length) != napi_ok) return false;
   *path = buffer;
-  return length > 0 && length < PATH_MAX - 1 && strlen(buffer) == length;
+  return length > 0 && strlen(buffer) == length;
 }
 
 /* ---- Closing ---- */
@@ -96,6 +91,7 @@ static void free_poll(uv_handle_t *poll) {
   free(poll);
 }
 
+/* uv_close forgets the descriptor at once, and calls free_poll in a later turn of the loop. */
 static void close_handle(struct handle *handle) {
   if (handle->poll != NULL) uv_close((uv_handle_t *)handle->poll, free_poll);
   handle->poll = NULL;
@@ -119,7 +115,8 @@ static bool get_construction(napi_env env, napi_callback_info info, napi_value *
                              size_t count) {
   napi_value target = NULL;
   if (napi_get_new_target(env, info, &target) != napi_ok || target == NULL) {
-    return throw_type(env, "a socket is made with `new`");
+    throw_type(env, "a socket is made with `new`");
+    return false;
   }
   return napi_get_cb_info(env, info, &count, arguments, this, NULL) == napi_ok;
 }
@@ -128,7 +125,7 @@ static napi_value wrap(napi_env env, napi_value this, int fd) {
   struct handle *handle = calloc(1, sizeof *handle);
   if (handle == NULL) {
     close(fd);
-    return throw_failure(env, &(struct failure){ .syscall = "calloc", .error = ENOMEM }, NULL);
+    return throw_failure(env, (struct failure){ .syscall = "calloc", .error = ENOMEM }, NULL);
   }
   handle->env = env;
   handle->fd = fd;
@@ -148,7 +145,7 @@ static napi_value construct_netlink(napi_env env, napi_callback_info info) {
   const char *netns;
   struct bytes groups;
   int32_t receive_buffer;
-  if (!get_path(env, arguments[0], buffer, &netns)) return throw_type(env, "netns must be a path or undefined");
+  if (!get_path(env, arguments[0], buffer, &netns)) return throw_type(env, "netns must be a path");
   if (!get_bytes(env, arguments[1], napi_uint32_array, &groups)) {
     return throw_type(env, "groups must be a Uint32Array");
   }
@@ -158,7 +155,7 @@ static napi_value construct_netlink(napi_env env, napi_callback_info info) {
   if (receive_buffer < 0) return throw_range(env, "receiveBuffer must not be negative");
   struct failure failure;
   int fd = open_netlink(netns, groups.data, groups.length, receive_buffer, &failure);
-  return fd < 0 ? throw_failure(env, &failure, netns) : wrap(env, this, fd);
+  return fd < 0 ? throw_failure(env, failure, netns) : wrap(env, this, fd);
 }
 
 /* new IcmpSocket(netns: string | undefined, destination: Uint8Array) */
@@ -168,7 +165,7 @@ static napi_value construct_icmp(napi_env env, napi_callback_info info) {
   char buffer[PATH_MAX];
   const char *netns;
   struct bytes bytes;
-  if (!get_path(env, arguments[0], buffer, &netns)) return throw_type(env, "netns must be a path or undefined");
+  if (!get_path(env, arguments[0], buffer, &netns)) return throw_type(env, "netns must be a path");
   if (!get_bytes(env, arguments[1], napi_uint8_array, &bytes)) {
     return throw_type(env, "destination must be a Uint8Array");
   }
@@ -177,12 +174,12 @@ static napi_value construct_icmp(napi_env env, napi_callback_info info) {
   memcpy(&destination, bytes.data, sizeof destination);
   struct failure failure;
   int fd = open_icmp(netns, destination, &failure);
-  return fd < 0 ? throw_failure(env, &failure, netns) : wrap(env, this, fd);
+  return fd < 0 ? throw_failure(env, failure, netns) : wrap(env, this, fd);
 }
 
 /* ---- Methods ---- */
 
-/* The open socket behind `this`, or NULL after a throw. The class's signature has already refused other objects. */
+/* The socket behind `this`, or NULL after a throw. V8 itself refuses a `this` of another class. */
 static struct handle *get_handle(napi_env env, napi_callback_info info, napi_value *arguments, size_t count) {
   napi_value this;
   void *handle;
@@ -190,7 +187,12 @@ static struct handle *get_handle(napi_env env, napi_callback_info info, napi_val
       napi_unwrap(env, this, &handle) != napi_ok) {
     return throw_type(env, "not a socket");
   }
-  if (((struct handle *)handle)->fd >= 0) return handle;
+  return handle;
+}
+
+static struct handle *get_open_handle(napi_env env, napi_callback_info info, napi_value *arguments, size_t count) {
+  struct handle *handle = get_handle(env, info, arguments, count);
+  if (handle == NULL || handle->fd >= 0) return handle;
   napi_throw_error(env, "ERR_SOCKET_CLOSED", "the socket is closed");
   return NULL;
 }
@@ -198,29 +200,31 @@ static struct handle *get_handle(napi_env env, napi_callback_info info, napi_val
 /* send(bytes: Uint8Array): void */
 static napi_value method_send(napi_env env, napi_callback_info info) {
   napi_value arguments[1];
-  struct handle *handle = get_handle(env, info, arguments, 1);
+  struct handle *handle = get_open_handle(env, info, arguments, 1);
   if (handle == NULL) return NULL;
   struct bytes bytes;
-  if (!get_bytes(env, arguments[0], napi_uint8_array, &bytes)) return throw_type(env, "bytes must be a Uint8Array");
+  if (!get_bytes(env, arguments[0], napi_uint8_array, &bytes)) {
+    return throw_type(env, "bytes must be a Uint8Array");
+  }
   if (bytes.length == 0) return throw_range(env, "bytes must not be empty");
   ssize_t sent;
   do {
     sent = send(handle->fd, bytes.data, bytes.length, 0);
   } while (sent < 0 && errno == EINTR);
-  if (sent < 0) throw_failure(env, &(struct failure){ .syscall = "send", .error = errno }, NULL);
+  if (sent < 0) throw_failure(env, (struct failure){ .syscall = "send", .error = errno }, NULL);
   return NULL;
 }
 
 /* receive(slots: Uint8Array, slotSize: number, lengths: Uint32Array, timeout: number): number | 'overrun' */
 static napi_value method_receive(napi_env env, napi_callback_info info) {
   napi_value arguments[4], result = NULL;
-  struct handle *handle = get_handle(env, info, arguments, 4);
+  struct handle *handle = get_open_handle(env, info, arguments, 4);
   if (handle == NULL) return NULL;
   struct bytes slots, lengths;
   int32_t slot_size, timeout;
-  if (!get_bytes(env, arguments[0], napi_uint8_array, &slots)) return throw_type(env, "slots must be a Uint8Array");
-  if (!get_bytes(env, arguments[2], napi_uint32_array, &lengths)) {
-    return throw_type(env, "lengths must be a Uint32Array");
+  if (!get_bytes(env, arguments[0], napi_uint8_array, &slots) ||
+      !get_bytes(env, arguments[2], napi_uint32_array, &lengths)) {
+    return throw_type(env, "slots must be a Uint8Array, lengths a Uint32Array");
   }
   if (napi_get_value_int32(env, arguments[1], &slot_size) != napi_ok ||
       napi_get_value_int32(env, arguments[3], &timeout) != napi_ok) {
@@ -233,11 +237,11 @@ static napi_value method_receive(napi_env env, napi_callback_info info) {
   if (count == 0) return throw_range(env, "slots and lengths must have room for one datagram");
 
   struct failure failure;
-  int received = receive_batch(handle->fd, slots.data, (size_t)slot_size, lengths.data, count,
-                               timeout, &failure);
+  int received =
+    receive_batch(handle->fd, slots.data, (size_t)slot_size, lengths.data, count, timeout, &failure);
   if (received >= 0) napi_create_int32(env, received, &result);
   else if (failure.error == ENOBUFS) napi_create_string_utf8(env, "overrun", NAPI_AUTO_LENGTH, &result);
-  else throw_failure(env, &failure, NULL);
+  else throw_failure(env, failure, NULL);
   return result;
 }
 
@@ -251,8 +255,8 @@ static void settle(struct handle *handle, bool readable) {
 }
 
 /*
- * One event ends the wait. An overrun comes as status UV_EBADF, after which libuv has stopped the watch: it counts as
- * readable, because the next receive tells what is the matter, and the next wait starts a new watch.
+ * One event ends the wait. An overrun comes as status UV_EBADF, and libuv has then stopped the watch: it counts
+ * as readable, because the next receive tells what is the matter, and the next wait starts a new watch.
  */
 static void on_readable(uv_poll_t *poll, int status, int events) {
   (void)status;
@@ -285,16 +289,16 @@ static int start_poll(struct handle *handle) {
   return uv_poll_start(handle->poll, UV_READABLE, on_readable);
 }
 
-/* readable(): Promise<boolean>: true when there is something to receive, false when the socket was closed first. */
+/* readable(): Promise<boolean>, true when there is something to receive, false when the socket is closed first. */
 static napi_value method_readable(napi_env env, napi_callback_info info) {
-  struct handle *handle = get_handle(env, info, NULL, 0);
+  struct handle *handle = get_open_handle(env, info, NULL, 0);
   if (handle == NULL) return NULL;
   if (handle->waiting != NULL) {
     napi_throw_error(env, "ERR_ALREADY_WAITING", "another readable() of this socket is pending");
     return NULL;
   }
   int error = start_poll(handle);
-  if (error != 0) return throw_failure(env, &(struct failure){ .syscall = "poll", .error = -error }, NULL);
+  if (error != 0) return throw_failure(env, (struct failure){ .syscall = "poll", .error = -error }, NULL);
   napi_value name, promise;
   if (napi_create_string_utf8(env, "tweed.readable", NAPI_AUTO_LENGTH, &name) != napi_ok ||
       napi_async_init(env, NULL, name, &handle->context) != napi_ok ||
@@ -308,12 +312,8 @@ static napi_value method_readable(napi_env env, napi_callback_info info) {
 
 /* close(): void. Ends a wait with false. Closing twice is closing once. */
 static napi_value method_close(napi_env env, napi_callback_info info) {
-  napi_value this;
-  void *data;
-  if (napi_get_cb_info(env, info, NULL, NULL, &this, NULL) != napi_ok || napi_unwrap(env, this, &data) != napi_ok) {
-    return throw_type(env, "not a socket");
-  }
-  struct handle *handle = data;
+  struct handle *handle = get_handle(env, info, NULL, 0);
+  if (handle == NULL) return NULL;
   close_handle(handle);
   if (handle->waiting == NULL) return NULL;
   settle(handle, false);
@@ -329,9 +329,9 @@ static bool export_class(napi_env env, napi_value exports, const char *name, nap
     { .utf8name = "readable", .method = method_readable },
     { .utf8name = "close", .method = method_close },
   };
+  size_t count = sizeof methods / sizeof methods[0];
   napi_value class;
-  return napi_define_class(env, name, NAPI_AUTO_LENGTH, constructor, NULL, sizeof methods / sizeof methods[0], methods,
-                           &class) == napi_ok &&
+  return napi_define_class(env, name, NAPI_AUTO_LENGTH, constructor, NULL, count, methods, &class) == napi_ok &&
          napi_set_named_property(env, exports, name, class) == napi_ok;
 }
 

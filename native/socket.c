@@ -50,8 +50,8 @@ static void *opening_thread(void *argument) {
 }
 
 /*
- * A namespace belongs to a thread, and a socket stays in the namespace in which it was made. So a thread that lives
- * only for this moves and makes the socket: no other thread of the process ever changes its namespace.
+ * A namespace belongs to a thread, and a socket stays in the namespace in which it was made. So a thread that
+ * lives only for this moves and makes the socket: no other thread of the process ever changes its namespace.
  */
 static int open_socket(const char *netns, int domain, int type, int protocol, struct failure *failure) {
   struct opening opening = { .netns = netns, .domain = domain, .type = type, .protocol = protocol, .fd = -1 };
@@ -64,7 +64,7 @@ static int open_socket(const char *netns, int domain, int type, int protocol, st
   return opening.fd;
 }
 
-static bool set_netlink_option(int fd, int option, int value) {
+static bool set_option(int fd, int option, int value) {
   return setsockopt(fd, SOL_NETLINK, option, &value, sizeof value) == 0;
 }
 
@@ -74,12 +74,12 @@ static bool set_receive_buffer(int fd, int bytes) {
 }
 
 static bool configure_netlink(int fd, const uint32_t *groups, size_t group_count, int receive_buffer) {
-  if (!set_netlink_option(fd, NETLINK_EXT_ACK, 1) || !set_netlink_option(fd, NETLINK_CAP_ACK, 1)) return false;
+  if (!set_option(fd, NETLINK_EXT_ACK, 1) || !set_option(fd, NETLINK_CAP_ACK, 1)) return false;
   /* Linux 4.20; before it, the kernel ignores what it does not know in a dump request. */
-  if (!set_netlink_option(fd, NETLINK_GET_STRICT_CHK, 1) && errno != ENOPROTOOPT) return false;
+  if (!set_option(fd, NETLINK_GET_STRICT_CHK, 1) && errno != ENOPROTOOPT) return false;
   if (receive_buffer > 0 && !set_receive_buffer(fd, receive_buffer)) return false;
   for (size_t i = 0; i < group_count; i++) {
-    if (!set_netlink_option(fd, NETLINK_ADD_MEMBERSHIP, (int)groups[i])) return false;
+    if (!set_option(fd, NETLINK_ADD_MEMBERSHIP, (int)groups[i])) return false;
   }
   return true;
 }
@@ -90,7 +90,9 @@ int open_netlink(const char *netns, const uint32_t *groups, size_t group_count, 
   if (fd < 0) return -1;
   struct sockaddr_nl local = { .nl_family = AF_NETLINK };
   if (bind(fd, (struct sockaddr *)&local, sizeof local) < 0) return close_and_fail(fd, failure, "bind");
-  if (!configure_netlink(fd, groups, group_count, receive_buffer)) return close_and_fail(fd, failure, "setsockopt");
+  if (!configure_netlink(fd, groups, group_count, receive_buffer)) {
+    return close_and_fail(fd, failure, "setsockopt");
+  }
   return fd;
 }
 

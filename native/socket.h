@@ -17,8 +17,8 @@ struct failure {
 };
 
 /*
- * A bound NETLINK_ROUTE socket. netns: a path such as /run/netns/x, NULL for the caller's own namespace.
- * groups: RTNLGRP_* numbers. receive_buffer: bytes, 0 for the system's default. Returns the descriptor, or -1.
+ * A bound NETLINK_ROUTE socket. netns: a path such as /run/netns/x, NULL for the caller's own namespace. groups:
+ * RTNLGRP_* numbers. receive_buffer: bytes, 0 for the system's default. Returns the descriptor, or -1.
  */
 int open_netlink(const char *netns, const uint32_t *groups, size_t group_count, int receive_buffer,
                  struct failure *failure);
@@ -27,9 +27,9 @@ int open_netlink(const char *netns, const uint32_t *groups, size_t group_count, 
 int open_icmp(const char *netns, struct in_addr destination, struct failure *failure);
 
 /*
- * Receives datagrams, one in each slot of slot_size bytes, and waits at most timeout milliseconds for the first.
- * Returns their number, 0 when none came, -1 on failure. lengths[i] is the true length of the datagram: greater
- * than slot_size means that it was cut off.
+ * Receives datagrams, one in each slot of slot_size bytes, and waits at most timeout milliseconds for the
+ * first. Returns their number, 0 when none came, -1 on failure. lengths[i] is the true length of the datagram:
+ * greater than slot_size means that it was cut off.
  */
 int receive_batch(int fd, uint8_t *slots, size_t slot_size, uint32_t *lengths, size_t count, int timeout,
                   struct failure *failure);

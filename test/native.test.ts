@@ -2,6 +2,9 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
 import { openIcmp, openNetlink, type Socket } from '../src/native.ts'
 
@@ -47,6 +50,17 @@ describe('a socket in a namespace', () => {
       message: "ENOENT: no such file or directory, open '/run/netns/twn-none'",
     })
     assert.throws(() => openNetlink({ netns: '/dev/null' }), { code: 'EINVAL', syscall: 'setns' })
+  })
+
+  test('takes no path that is cut short by its length or by a NUL', () => {
+    for (const netns of [
+      '',
+      `${NETNS_PATH}\0x`,
+      `${'/é'.repeat(1365)}x`,
+      `${NETNS_PATH}${'/'.repeat(4096)}`,
+    ]) {
+      assert.throws(() => openNetlink({ netns }), { code: 'ERR_INVALID_ARG_TYPE' })
+    }
   })
 
   test('is not inherited by child processes', () => {
@@ -185,6 +199,19 @@ describe('the end of a socket', () => {
     })
   })
 
+  test('a socket that nobody holds is closed, one that waits is not', async () => {
+    const collect = exposedCollector()
+    execFileSync('ip', ['-n', NETNS, 'link', 'set', 'lo', 'down'])
+    await descriptorsKept(async () => {
+      for (let i = 0; i < 20; i++) openNetlink({ netns: NETNS_PATH })
+      await collect()
+    })
+    const readable = openNetlink({ netns: NETNS_PATH, groups: [RTNLGRP_LINK] }).readable()
+    await collect()
+    execFileSync('ip', ['-n', NETNS, 'link', 'set', 'lo', 'up'])
+    assert.equal(await readable, true)
+  })
+
   test('a worker that ends in the middle of a wait takes its sockets with it', async () => {
     await descriptorsKept(async () => {
       const worker = new Worker(
@@ -239,6 +266,18 @@ async function descriptorsKept(work: () => Promise<void>): Promise<void> {
   const before = readdirSync('/proc/self/fd').length
   await work()
   assert.equal(readdirSync('/proc/self/fd').length, before)
+}
+
+/** Collects garbage, and lets the finalizers run. */
+function exposedCollector(): () => Promise<void> {
+  setFlagsFromString('--expose-gc')
+  const gc: unknown = runInNewContext('gc')
+  assert.ok(typeof gc === 'function')
+  return async () => {
+    gc()
+    await nextTurn()
+    await nextTurn()
+  }
 }
 
 function message(type: number, flags: number, sequence: number, size: number): Uint8Array {

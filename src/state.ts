@@ -163,7 +163,10 @@ export interface Scope {
 /** One step from the actual state to the desired one. */
 export interface Operation {
   readonly verb: 'add' | 'change' | 'delete'
+  /** As it shall be; for `delete`, as it is. */
   readonly entry: Entry
+  /** For `change`: as it is. */
+  readonly actual?: Entry
   /** What differed, for the log: `mtu 1400, not 1450`. */
   readonly why: string
 }

@@ -63,10 +63,11 @@ function linkOf({ entry }: Operation): string {
   return entry.kind === 'link' ? entry.name : entry.link
 }
 
-function encodeOperation({ verb, entry }: Operation, ifindex: number): Request[] {
+function encodeOperation({ verb, entry, actual }: Operation, ifindex: number): Request[] {
   switch (entry.kind) {
     case 'link':
-      return encodeLink(verb, entry, ifindex)
+      if (verb === 'delete') return [deleteLink(ifindex)]
+      return actual?.kind === 'link' ? changeLink(entry, actual, ifindex) : [addLink(entry)]
     case 'address': {
       const { ip, length } = entry
       const address = {
@@ -109,24 +110,35 @@ function creation(verb: 'add' | 'change'): number {
   return verb === 'add' ? NLM_F_CREATE | NLM_F_EXCL : NLM_F_REPLACE
 }
 
-/**
- * A new link is made with all that can be said at once. A change says everything again, in requests that the kernel
- * takes on a live link: it refuses an MTU beside vxlan attributes.
- */
-function encodeLink(verb: Verb, link: Link, index: number): Request[] {
-  if (verb === 'delete') return [deleteLink(index)]
-  const { name, mac, mtu, vxlan, appProbes } = link
-  const common = { mac, mtu, flags: link.up ? IFF_UP : 0, change: IFF_UP }
+/** A new link is made with all that can be said at once; its probes can be set when it has an index. */
+function addLink({ name, mac, mtu, up, vxlan }: Link): Request {
   const { vni, port, local, lower, group, learning, gbp } = vxlan ?? {}
-  if (verb === 'add') {
-    const made = { vni, port, local, link: lower, group, learning, gbp }
-    return [newLink({ name, ...common, txqlen: 0, kind: 'vxlan', vxlan: made }, NLM_F_CREATE | NLM_F_EXCL)]
+  const made = { vni, port, local, link: lower, group, learning, gbp }
+  const flags = up ? IFF_UP : 0
+  return newLink(
+    { name, mac, mtu, flags, change: IFF_UP, txqlen: 0, kind: 'vxlan', vxlan: made },
+    NLM_F_CREATE | NLM_F_EXCL,
+  )
+}
+
+/**
+ * Only what differs is said, because saying is doing: a MAC that is set, even to what it is, makes the kernel drop all
+ * neighbours of the link. An MTU is refused beside vxlan attributes, so these have a request of their own.
+ */
+function changeLink(link: Link, actual: Link, index: number): Request[] {
+  const requests: Request[] = []
+  const mac = link.mac === actual.mac ? undefined : link.mac
+  const mtu = link.mtu === actual.mtu ? undefined : link.mtu
+  const change = link.up === actual.up ? 0 : IFF_UP
+  if (mac !== undefined || mtu !== undefined || change !== 0) {
+    requests.push(newLink({ index, mac, mtu, flags: link.up ? change : 0, change }, 0))
   }
-  return [
-    newLink({ index, ...common }, 0),
-    newLink({ index, kind: 'vxlan', vxlan: { local, learning } }, 0),
-    setAppProbes(AF_INET, index, appProbes),
-  ]
+  const { local, learning } = link.vxlan ?? {}
+  if (local !== actual.vxlan?.local || learning !== actual.vxlan?.learning) {
+    requests.push(newLink({ index, kind: 'vxlan', vxlan: { local, learning } }, 0))
+  }
+  if (link.appProbes !== actual.appProbes) requests.push(setAppProbes(AF_INET, index, link.appProbes))
+  return requests
 }
 
 /** A route that names a nexthop object must name neither gateway nor link. */

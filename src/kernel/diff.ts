@@ -20,7 +20,8 @@ export function diffEntry(desired: Entry | undefined, actual: Entry | undefined)
   const fixed = desired.kind === 'link' && actual.kind === 'link' ? incompatible(desired, actual) : []
   if (fixed.length > 0) return { verb: 'delete', entry: actual, why: fixed.join(', ') }
   const changed = differences(desired, actual)
-  return changed.length === 0 ? undefined : { verb: 'change', entry: desired, why: changed.join(', ') }
+  if (changed.length === 0) return undefined
+  return { verb: 'change', entry: desired, actual, why: changed.join(', ') }
 }
 
 /**

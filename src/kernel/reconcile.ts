@@ -30,7 +30,6 @@ import { owns } from './ownership.ts'
 import { Retries } from './retries.ts'
 import { Unanswered } from './unanswered.ts'
 
-/** Bytes; about 20,000 notifications. What does not fit is an overrun, and an overrun is a dump. */
 const RECEIVE_BUFFER = 8 * 1024 * 1024
 /** A guard: a link that is made anew takes four rounds (delete, add, probes, all that is on it). */
 const MAX_ROUNDS = 8
@@ -43,6 +42,8 @@ export interface ReconcilerOptions {
   readonly netns?: string | undefined
   /** False: gateway routes, as on a kernel before 5.3. Undefined: as the kernel can. */
   readonly nexthopObjects?: boolean | undefined
+  /** Bytes for notifications that wait; the default holds about 20,000. What does not fit is an overrun, then a dump. */
+  readonly receiveBuffer?: number
 }
 
 /** The kernel took an operation, said yes, and it does not hold: another program undoes it, or it means nothing here. */
@@ -75,13 +76,14 @@ export class Reconciler implements Disposable {
   }
 
   /** Subscribes and reads what the kernel holds. Changes nothing. @throws {NetlinkError} */
-  static async open({ scope, netns, nexthopObjects }: ReconcilerOptions): Promise<Reconciler> {
+  static async open(options: ReconcilerOptions): Promise<Reconciler> {
+    const { scope, netns, receiveBuffer = RECEIVE_BUFFER } = options
     const connection = Connection.open({ netns })
-    const objects = nexthopObjects ?? (await hasNexthopObjects(connection))
+    const objects = options.nexthopObjects ?? (await hasNexthopObjects(connection))
     const subscription = Subscription.open({
       netns,
       groups: mirrorGroups(objects),
-      receiveBuffer: RECEIVE_BUFFER,
+      receiveBuffer,
     })
     const ids = objects ? new NexthopIds() : undefined
     const reconciler = new Reconciler(scope, connection, subscription, ids)
@@ -192,27 +194,36 @@ export class Reconciler implements Disposable {
     for (const id of this.#mirror.foreignNexthops) this.#plan(this.#desired.renumber(id))
   }
 
-  /** The operations that are to be applied now: those on links alone, as long as a link is not there. */
+  /**
+   * The operations that are to be applied now. Those on links come alone, because a link takes much with it that must
+   * be read again; and as long as a link is missing or wrong, there is nothing to do on it.
+   */
   #diff(turn: Turn, tried: ReadonlyMap<Key, string>): Operation[] {
     const links = [...this.#scope.links].map((name) => this.#operation(linkKey(name), turn))
-    const operations: Operation[] = []
-    for (const operation of links) if (operation !== undefined) operations.push(operation)
-    if (operations.every(({ verb }) => verb === 'change')) {
-      const keys = this.#everything
-        ? new Set([...this.desired.keys(), ...this.actual.keys()])
-        : new Set(this.#due)
-      this.#everything = false
-      this.#due.clear()
-      for (const key of keys) {
-        const operation = this.#operation(key, turn)
-        if (operation === undefined) this.#planned.delete(key)
-        else if (operation.entry.kind !== 'link') operations.push(operation)
-      }
-    } else {
+    const wrong = links.filter((operation) => operation !== undefined)
+    const now = this.#ready(wrong, turn, tried)
+    if (now.length > 0 || wrong.some(({ verb }) => verb !== 'change')) {
       this.#everything = true
+      return now
     }
+    const keys = this.#everything
+      ? new Set([...this.desired.keys(), ...this.actual.keys()])
+      : new Set(this.#due)
+    this.#everything = false
+    this.#due.clear()
+    const operations: Operation[] = []
+    for (const key of keys) {
+      const operation = this.#operation(key, turn)
+      if (operation === undefined) this.#planned.delete(key)
+      else if (operation.entry.kind !== 'link') operations.push(operation)
+    }
+    return this.#ready(orderOperations(operations), turn, tried)
+  }
+
+  /** Without those that wait for another try, and those that were applied in this turn to no effect. */
+  #ready(operations: readonly Operation[], turn: Turn, tried: ReadonlyMap<Key, string>): Operation[] {
     const now = performance.now()
-    return orderOperations(operations).filter((operation) => {
+    return operations.filter((operation) => {
       const key = keyOf(operation.entry)
       if (this.#retries.paused(key, now)) return false
       if (tried.get(key) !== describe(operation)) return true
@@ -259,7 +270,6 @@ export class Reconciler implements Disposable {
   }
 
   async #apply(operations: readonly Operation[], turn: Turn, tried: Map<Key, string>): Promise<void> {
-    const misses = new Set(operations.filter((operation) => this.#isMiss(operation)))
     const failures = await applyOperations(this.#connection, operations, this.#mirror.indexOf)
     const now = performance.now()
     for (const operation of operations) {
@@ -267,19 +277,15 @@ export class Reconciler implements Disposable {
       turn.operations.push(operation)
       tried.set(key, describe(operation))
       this.#due.add(key)
-      if (misses.has(operation)) turn.answered++
-      else if (this.#settled && !this.#planned.has(key)) turn.repaired.push(operation)
+      if (isAnswer(operation)) turn.answered++
+      else if (this.#settled && !this.#planned.has(key) && !isRefusal(operation))
+        turn.repaired.push(operation)
       if (operation.entry.kind === 'link') this.#mirror.invalidate()
     }
     for (const failure of failures) {
-      if (isLinkGone(failure)) this.#mirror.invalidate()
+      if (isGone(failure)) this.#mirror.invalidate()
       else this.#fail(failure, turn, now)
     }
-  }
-
-  #isMiss({ entry }: Operation): boolean {
-    const actual = this.actual.get(keyOf(entry))
-    return actual?.kind === 'neighbour' && actual.state === 'incomplete'
   }
 
   #fail(failure: Failure, turn: Turn, now: number): void {
@@ -306,10 +312,23 @@ interface Turn {
   error: Error | undefined
 }
 
-/** The link went, and its entries were told before it: no failure, because the next round sees what is left. */
-function isLinkGone({ operation: { verb, entry }, error }: Failure): boolean {
-  const wanted = entry.kind === 'link' && verb === 'add'
-  return !wanted && error instanceof NetlinkError && error.code === 'ENODEV'
+/** The kernel waits for a neighbour, and is told it. */
+function isAnswer({ actual }: Operation): boolean {
+  return actual?.kind === 'neighbour' && actual.state === 'incomplete'
+}
+
+function isRefusal({ verb, entry }: Operation): boolean {
+  return verb === 'delete' && entry.kind === 'neighbour' && entry.state === 'incomplete'
+}
+
+/**
+ * What was to be changed or removed is not there any more, as when a link went and its entries were told before it. No
+ * failure: the mirror was behind, and the next round sees what is left to do.
+ */
+function isGone({ operation: { verb, entry }, error }: Failure): boolean {
+  if (!(error instanceof NetlinkError)) return false
+  if (verb === 'delete' && (error.code === 'ENOENT' || error.code === 'ESRCH')) return true
+  return error.code === 'ENODEV' && !(entry.kind === 'link' && verb === 'add')
 }
 
 function describe({ verb, why }: Operation): string {

@@ -36,6 +36,7 @@ export async function startAgent(
     `--subnet-file=${host.subnetFile}`,
   ]
   const child = spawn('nsenter', words, { detached: true, stdio: ['ignore', log.fd, log.fd] })
+  child.unref()
   const ended = new Promise<never>((_resolve, reject) => {
     child.once('error', reject)
     child.once('exit', () => reject(new LabError(`the agent of ${host.name} has ended`)))
@@ -71,6 +72,7 @@ export function hostStatus(host: LabHost): Promise<Status> {
 
 async function end(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return
+  child.ref()
   const exit = once(child, 'exit', { signal: AbortSignal.timeout(STOP_TIMEOUT) })
   child.kill(signal)
   await exit

@@ -32,12 +32,11 @@ export async function labUp(lab: Lab, { config, program, signal, tell }: LabOpti
     signal.throwIfAborted()
     await seedRegistry(lab, config)
     tell('an agent on each host')
-    const agents = await startAgents(lab, program, signal)
+    await startAgents(lab, program, signal)
     tell('a container on each host')
     for (const host of lab.hosts) await attachContainer(host)
     signal.throwIfAborted()
     await writeFile(markPath(lab.name), JSON.stringify({ hosts: lab.hosts.length }))
-    for (const agent of agents) agent.unref()
   })
 }
 

@@ -159,6 +159,7 @@ class Network {
     try {
       for await (const event of this.#options.registry.watch(this.#signal)) {
         if (event.kind === 'unavailable') {
+          this.#grace.unavailable(Date.now())
           this.#journal.registryUnavailable(event.reason)
           continue
         }
@@ -218,18 +219,14 @@ class Network {
   }
 
   #takeSnapshot(snapshot: LeaseSnapshot, reconciler: Reconciler): void {
-    const holding = this.#grace.held.size > 0
-    const leases = this.#grace.take(snapshot, Date.now())
-    const held = this.#grace.held.size
-    if (held > 0 && !holding) this.#journal.leasesHeld(held, this.#options.grace / 1000)
-    const changed = holding || held > 0 ? undefined : snapshot.changed
-    this.#admit({ ...snapshot, leases, changed }, reconciler)
+    const held = this.#grace.held
+    const known = this.#grace.take(snapshot, Date.now())
+    if (this.#grace.held > held) this.#journal.leasesHeld(this.#grace.held, this.#options.grace / 1000)
+    this.#admit({ ...snapshot, ...known }, reconciler)
     clearTimeout(this.#graceTimer)
-    const { deadline } = this.#grace
-    if (deadline === undefined) return
-    this.#graceTimer = setTimeout(() => {
-      this.#admit({ ...snapshot, leases: this.#grace.expire(Date.now()), changed: undefined }, reconciler)
-    }, deadline - Date.now())
+    if (this.#grace.deadline === undefined) return
+    const expire = (): void => this.#admit({ ...snapshot, ...this.#grace.expire(Date.now()) }, reconciler)
+    this.#graceTimer = setTimeout(expire, this.#grace.deadline - Date.now())
   }
 
   /** Leases that changed become shares that are exchanged. */

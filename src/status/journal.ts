@@ -101,7 +101,9 @@ export class Journal {
   }
 
   leasesHeld(count: number, seconds: number): void {
-    this.#log.warn(`the registry was replaced: ${count} leases that it lacks are kept for ${seconds} s`)
+    this.#log.warn(
+      `${count} leases are missing after an outage of the registry: they are kept for ${seconds} s, for their owners to renew`,
+    )
   }
 
   /** The config in the registry is not the one that the agent runs with. */

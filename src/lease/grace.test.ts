@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parsePrefix } from '../address/prefix.ts'
+import { Grace } from './grace.ts'
+import type { Lease, LeaseKey } from './lease.ts'
+import type { LeaseSnapshot } from './registry.ts'
+
+function lease(n: number, expires?: number): Lease {
+  const key = `10.5.${n}.0-24` as LeaseKey
+  const subnets = { inet: parsePrefix(`10.5.${n}.0/24`) }
+  return { key, subnets, publicIps: {}, backendType: 'vxlan', backendData: {}, expires, created: n }
+}
+
+function snapshot(
+  leases: readonly Lease[],
+  incarnation = 'a',
+  malformed: readonly Lease[] = [],
+): LeaseSnapshot {
+  return {
+    kind: 'snapshot',
+    config: undefined,
+    leases: new Map(leases.map((each) => [each.key, each])),
+    changed: new Set(),
+    malformed: new Map(malformed.map(({ key }) => [key, 'bad JSON'])),
+    incarnation,
+  }
+}
+
+const keys = (known: { leases: ReadonlyMap<LeaseKey, Lease> } | undefined) =>
+  [...(known?.leases.keys() ?? [])].toSorted()
+const [ONE, TWO] = [lease(1), lease(2)]
+
+test('an absent lease is gone', () => {
+  const grace = new Grace(1000)
+  grace.take(snapshot([ONE, TWO]), 0)
+  const next = snapshot([ONE])
+  assert.equal(grace.take(next, 1), next)
+  assert.equal(grace.deadline, undefined)
+})
+
+test('a replaced store is given time, and what is still absent then is gone', () => {
+  const grace = new Grace(1000)
+  grace.take(snapshot([ONE, TWO]), 0)
+  const known = grace.take(snapshot([], 'b'), 10)
+  assert.deepEqual(
+    [keys(known), known.changed, grace.held, grace.deadline],
+    [[ONE.key, TWO.key], undefined, 2, 1010],
+  )
+  assert.deepEqual(keys(grace.take(snapshot([ONE], 'b'), 20)), [ONE.key, TWO.key])
+  assert.equal(grace.held, 1)
+  assert.deepEqual(keys(grace.expire(1010)), [ONE.key])
+  assert.equal(grace.deadline, undefined)
+  const next = snapshot([ONE], 'b')
+  assert.equal(grace.take(next, 1020), next)
+})
+
+test('a lease that came back and is then removed is gone at once', () => {
+  const grace = new Grace(1000)
+  grace.take(snapshot([ONE, TWO]), 0)
+  grace.take(snapshot([], 'b'), 10)
+  grace.take(snapshot([ONE, TWO], 'b'), 20)
+  assert.deepEqual(keys(grace.take(snapshot([ONE], 'b'), 30)), [ONE.key])
+})
+
+test('what expired while the registry was unavailable is held, what was removed is not', () => {
+  const grace = new Grace(1000)
+  const [expired, removed, reserved] = [lease(1, 150), lease(2, 9000), lease(3)]
+  grace.take(snapshot([expired, removed, reserved]), 0)
+  grace.unavailable(100)
+  grace.unavailable(180)
+  assert.deepEqual(keys(grace.take(snapshot([]), 200)), [expired.key])
+  assert.deepEqual(keys(grace.expire(1200)), [])
+})
+
+test('an entry that cannot be read keeps the lease that it was, until it is gone', () => {
+  const grace = new Grace(1000)
+  grace.take(snapshot([ONE, TWO]), 0)
+  assert.deepEqual(keys(grace.take(snapshot([ONE], 'a', [TWO]), 10)), [ONE.key, TWO.key])
+  assert.deepEqual(keys(grace.take(snapshot([ONE], 'a', [TWO]), 5000)), [ONE.key, TWO.key])
+  assert.equal(grace.deadline, undefined)
+  const known = grace.take(snapshot([ONE]), 5001)
+  assert.deepEqual([keys(known), known.changed], [[ONE.key], undefined])
+})

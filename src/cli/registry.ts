@@ -9,9 +9,9 @@ import {
 } from '../lease/registry.ts'
 import { SqliteRegistry } from '../lease/sqlite.ts'
 
-export const DEFAULT_REGISTRY = 'sqlite:/var/lib/tweed/registry.db'
+const DEFAULT_REGISTRY = 'sqlite:/var/lib/tweed/registry.db'
 
-export type AdminRegistry = LeaseRegistry & RegistryAdmin
+type AdminRegistry = LeaseRegistry & RegistryAdmin
 
 /** Adds `--registry sqlite:PATH` to a command; its value is the path. */
 export function withRegistry(command: Command): Command {

@@ -1,7 +1,7 @@
 /** The life of a lab: built whole or not at all, found again by name, taken away whatever is left of it. */
 
 import type { ChildProcess } from 'node:child_process'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { ipToNumber } from '../address/ip.ts'
 import { type Prefix, prefixBase, prefixCovers, prefixLength } from '../address/prefix.ts'
@@ -27,7 +27,7 @@ export interface LabOptions {
 /** Builds a lab that stays when this process ends. @throws Nothing is left of the lab then. */
 export async function labUp(lab: Lab, { config, program, signal, tell }: LabOptions): Promise<void> {
   await onCleanGround(lab, tell, async () => {
-    tell(`the underlay 192.168.1.0/24 and ${lab.hosts.length} hosts`)
+    tell(`the underlay 192.168.1.0/24 with ${lab.hosts.map(({ name }) => name).join(', ')}`)
     await buildUnderlay(lab)
     signal.throwIfAborted()
     await seedRegistry(lab, config)
@@ -36,7 +36,7 @@ export async function labUp(lab: Lab, { config, program, signal, tell }: LabOpti
     tell('a container on each host')
     for (const host of lab.hosts) await attachContainer(host)
     signal.throwIfAborted()
-    await writeFile(markPath(lab.name), JSON.stringify({ hosts: lab.hosts.length }))
+    await mark(lab)
   })
 }
 
@@ -83,11 +83,11 @@ export async function onCleanGround(
 
 /** The lab of that name if it is up. */
 export async function findLab(name: string): Promise<Lab | undefined> {
-  const mark = await readFile(markPath(name), 'utf8').catch((error: NodeJS.ErrnoException) => {
+  const text = await readFile(markPath(name), 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error
   })
-  if (mark === undefined) return undefined
-  const { hosts } = JSON.parse(mark) as { readonly hosts: number }
+  if (text === undefined) return undefined
+  const { hosts } = JSON.parse(text) as { readonly hosts: number }
   return planLab(name, hosts)
 }
 
@@ -138,7 +138,13 @@ function canLease(config: NetworkConfig, subnet: Prefix): boolean {
   )
 }
 
-/** Written last: a lab without it is one whose building did not end. */
+/** Written last and in one step: a lab without it is one whose building did not end. */
+async function mark({ name, hosts }: Lab): Promise<void> {
+  const path = markPath(name)
+  await writeFile(`${path}.new`, JSON.stringify({ hosts: hosts.length }))
+  await rename(`${path}.new`, path)
+}
+
 function markPath(name: string): string {
   return join(LABS_DIRECTORY, name, 'lab.json')
 }

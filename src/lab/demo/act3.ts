@@ -13,13 +13,15 @@ export async function overlayWithoutMisses(
   stage: Stage,
   before: readonly ChildProcess[],
 ): Promise<ChildProcess[]> {
-  const { lab, narrator } = stage
+  const { lab, hostA, hostB, narrator } = stage
   narrator.act('Act 3: the overlay without misses')
   narrator.say(
     'The same without L3Miss, which is the default: no packet waits for an agent. The agents are stopped\n' +
       '(SIGTERM: what they made stays), the config is changed, and they start again.',
   )
   for (const agent of before) await stopAgent(agent)
+  const { replies } = await pingOnce(stage, hostA.container, containerIp(hostB))
+  narrator.check('c1 reaches c2 while no agent runs: what was answered stays', replies.length === 1)
   await putConfig(lab, CONFIG)
   narrator.lines([CONFIG])
   const agents = await startBoth(stage)

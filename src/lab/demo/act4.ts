@@ -42,7 +42,11 @@ function entriesFor({ subnet, publicIp }: LabHost, mac: Mac): readonly Entry[] {
       name: 'neighbour',
       table: 'ip -4 neigh show dev flannel.1',
       deletion: `ip neigh del ${gateway} dev flannel.1`,
-      matches: (news) => 'neighbour' in news && news.neighbour.destination === gateway,
+      // The kernel first tells that it FAILED, without a MAC, and then that it is deleted.
+      matches: (news) =>
+        'neighbour' in news &&
+        news.neighbour.destination === gateway &&
+        (news.verb === 'delete' || news.neighbour.mac === mac),
     },
     {
       name: 'route',

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -100,6 +101,13 @@ describe('receive', () => {
     using it = opened(NETNS_PATH)
     assert.equal(it.socket.receive(new Uint8Array(512), 512, new Uint32Array(1), 0), 0)
     assert.equal(it.socket.receive(new Uint8Array(512), 512, new Uint32Array(1), 20), 0)
+  })
+
+  test('waits within the timeout for the first datagram', async () => {
+    using it = opened(NETNS_PATH, { groups: [RTNLGRP_LINK] })
+    const later = spawn('sh', ['-c', `sleep 0.1; ip -n ${NETNS} link set lo mtu 1500`])
+    assert.equal(it.socket.receive(new Uint8Array(4096), 4096, new Uint32Array(1), 10_000), 1)
+    await once(later, 'close')
   })
 
   test('tells an overrun once, then what was kept', () => {
@@ -206,7 +214,9 @@ describe('the end of a socket', () => {
       for (let i = 0; i < 20; i++) openNetlink({ netns: NETNS_PATH })
       await collect()
     })
-    const readable = openNetlink({ netns: NETNS_PATH, groups: [RTNLGRP_LINK] }).readable()
+    const wait = () => openNetlink({ netns: NETNS_PATH, groups: [RTNLGRP_LINK] }).readable()
+    const readable = wait()
+    await nextTurn()
     await collect()
     execFileSync('ip', ['-n', NETNS, 'link', 'set', 'lo', 'up'])
     assert.equal(await readable, true)

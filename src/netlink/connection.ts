@@ -234,7 +234,7 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<SubscriptionEvent, void> {
     while (!this.#closed && (await this.#socket.readable())) {
-      const event = this.#closed ? undefined : this.#next()
+      const event = this.#next()
       if (event !== undefined) yield event
     }
   }

@@ -115,6 +115,20 @@ describe('a connection', { timeout: 30_000 }, () => {
     assert.equal(host.ip('neigh', 'show', 'dev', 'twn0').split('\n').length, 20)
   })
 
+  test('gives way to the event loop between the datagrams of a batch', async () => {
+    using host = namespace('turns')
+    using connection = Connection.open({ netns: host.path })
+    const batch = connection.batch(neighbours(await indexOf(connection), 1000))
+    let turns = 0
+    let next = setImmediate(function count() {
+      turns++
+      next = setImmediate(count)
+    })
+    await batch
+    clearImmediate(next)
+    assert.ok(turns >= 4, `${turns} turns`)
+  })
+
   test('gives an empty batch an empty answer', async () => {
     using host = namespace('empty')
     using connection = Connection.open({ netns: host.path })

@@ -106,20 +106,28 @@ async function acquire(
 }
 
 async function readHost({ iface, publicIp }: AgentOptions): Promise<HostFacts> {
-  using connection = Connection.open()
-  const external = await readExternalInterface(connection, iface, publicIp)
-  const { name, index, mtu } = external
-  return {
-    external: { name, index, mtu, addresses: { inet: external.address } },
-    publicIps: { inet: external.publicIp },
-    macs: await readMacs(connection),
+  const connection = Connection.open()
+  try {
+    const external = await readExternalInterface(connection, iface, publicIp)
+    const { name, index, mtu } = external
+    return {
+      external: { name, index, mtu, addresses: { inet: external.address } },
+      publicIps: { inet: external.publicIp },
+      macs: await readMacs(connection),
+    }
+  } finally {
+    connection.close()
   }
 }
 
 /** Takes everything of ours out of the kernel: a turn whose plan is empty. */
 async function withdraw(scope: Scope): Promise<void> {
-  using reconciler = await Reconciler.open({ scope })
-  await reconciler.turn()
+  const reconciler = await Reconciler.open({ scope })
+  try {
+    await reconciler.turn()
+  } finally {
+    reconciler.close()
+  }
 }
 
 /** The agent on the network: the three things that it follows, and what they share. */

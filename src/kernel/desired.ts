@@ -44,7 +44,7 @@ export class Desired {
     const taken = this.#entries.get(nexthopKey(id))
     if (this.#ids?.avoid(id) !== true || taken?.kind !== 'nexthop') return touched
     this.#set(taken, touched, 'delete')
-    for (const entry of [...this.#entries.values()]) {
+    for (const entry of this.#entries.values()) {
       if (entry.kind === 'route' && entry.nexthop === id) this.#set(this.#realise(entry, touched), touched)
     }
     return touched

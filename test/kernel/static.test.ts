@@ -64,11 +64,11 @@ for (const nexthopObjects of [true, false]) {
       )
       const neighbours = await host.list('neigh show dev flannel.1')
       assert.deepEqual(
-        new Set(neighbours.map(({ dst, lladdr, state }) => `${dst} ${lladdr} ${state}`)),
+        new Set(neighbours.map(({ dst, lladdr, state }) => [dst, lladdr, state].join(' '))),
         new Set([11, 12, 13].map((n) => `10.10.${n}.0 ${peerMac(n)} PERMANENT`)),
       )
       assert.deepEqual(
-        new Set((await host.fdb('flannel.1')).map(({ mac, dst }) => `${mac} ${dst}`)),
+        new Set((await host.fdb('flannel.1')).map(({ mac, dst }) => [mac, dst].join(' '))),
         new Set([11, 12, 13].map((n) => `${peerMac(n)} 192.168.1.${n}`)),
       )
     })
@@ -166,7 +166,7 @@ for (const nexthopObjects of [true, false]) {
       reconciler.exchange([backend.peer(lease(11))], [])
       await reconciler.turn()
       assert.deepEqual(
-        (await host.fdb('flannel.1')).map(({ mac, dst }) => `${mac} ${dst}`),
+        (await host.fdb('flannel.1')).map(({ mac, dst }) => [mac, dst].join(' ')),
         [`${peerMac(11)} 192.168.1.11`],
       )
       assert.deepEqual(

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { cannedStates, type State } from '../../test/states.ts'
+import { type Entry, type Key, type KernelState, keyOf, type Operation } from '../state.ts'
+import { Desired } from './desired.ts'
+import { diffEntry, orderOperations } from './diff.ts'
+import { NexthopIds } from './nexthops.ts'
+
+/** What the kernel does with an operation, in one line: the diff may rely on nothing more. */
+function play(state: Map<Key, Entry>, { verb, entry }: Operation): void {
+  if (verb === 'delete') state.delete(keyOf(entry))
+  else state.set(keyOf(entry), entry)
+  if (verb !== 'delete' || entry.kind !== 'link') return
+  for (const [key, other] of state) if ('link' in other && other.link === entry.name) state.delete(key)
+}
+
+function diff(desired: KernelState, actual: KernelState): Operation[] {
+  const keys = new Set([...desired.keys(), ...actual.keys()])
+  return orderOperations([...keys].flatMap((key) => diffEntry(desired.get(key), actual.get(key)) ?? []))
+}
+
+function desiredOf({ shares }: State): KernelState {
+  const desired = new Desired(new NexthopIds())
+  desired.exchange([], shares)
+  return desired.entries
+}
+
+/** Turns until nothing is left to do: a link that must be made anew takes one more. */
+function converge(desired: KernelState, actual: Map<Key, Entry>): void {
+  for (let turn = 0; turn < 3; turn++) for (const operation of diff(desired, actual)) play(actual, operation)
+}
+
+const STATES = cannedStates(2)
+
+describe('every pair of canned states', () => {
+  for (const from of STATES) {
+    test(`from "${from.name}" to every other, and back`, () => {
+      for (const to of STATES) {
+        const actual = new Map(desiredOf(from))
+        for (const [there, name] of [
+          [to, to.name],
+          [from, `${to.name} and back`],
+        ] as const) {
+          const desired = desiredOf(there)
+          converge(desired, actual)
+          assert.deepEqual(actual, desired, name)
+          assert.deepEqual(diff(desired, actual), [], `${name}: a second turn does nothing`)
+        }
+      }
+    })
+  }
+})
+
+test('whatever the path, shares that were exchanged one by one say what they say at once', () => {
+  const [first] = STATES
+  assert.ok(first)
+  const desired = new Desired(undefined)
+  let present = first.shares
+  desired.exchange([], present)
+  for (const { shares } of [...STATES, ...STATES.toReversed()]) {
+    for (const share of shares) desired.exchange([], [share])
+    for (const share of present) desired.exchange([share], [])
+    present = shares
+    const whole = new Desired(undefined)
+    whole.exchange([], shares)
+    assert.deepEqual(desired.entries, whole.entries)
+  }
+})
+
+test('what leads a packet somewhere is there before the route, and goes after it', () => {
+  const from = STATES.find(({ name }) => name === 'one peer')
+  const to = STATES.find(({ name }) => name === 'another three')
+  assert.ok(from && to)
+  const steps = diff(desiredOf(to), desiredOf(from)).map(({ verb, entry }) => `${verb} ${entry.kind}`)
+  assert.deepEqual(
+    steps.filter((step, i) => step !== steps[i - 1]),
+    [
+      'add fdb',
+      'add neighbour',
+      'change nexthop',
+      'add nexthop',
+      'add route',
+      'delete route',
+      'delete neighbour',
+      'delete fdb',
+    ],
+  )
+})
+
+test('a link that cannot be changed in place is deleted first, and says why', () => {
+  const links = STATES.map(desiredOf).map((state) =>
+    [...state.values()].find((entry) => entry.kind === 'link'),
+  )
+  const [usual] = links
+  const other = links.find((link) => link?.vxlan?.port === 4789)
+  assert.deepEqual(diffEntry(other, usual), { verb: 'delete', entry: usual, why: 'port 8472, not 4789' })
+})

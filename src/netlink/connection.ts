@@ -22,13 +22,14 @@ import {
   splitMessages,
 } from './message.ts'
 
-/** A dump is fine-grained enough for one turn of the loop and never cut off: the kernel's parts are at most 32 KiB. */
+/** The kernel makes the parts of a dump as large as the slots, up to 32 KiB. */
 const DUMP_SLOT = 32 * 1024
 const NOTIFICATION_SLOT = 16 * 1024
-/** Filled and copied within one synchronous call, hence one for all sockets. */
+/** Filled and copied within one synchronous call, hence one for all sockets: what one turn of the loop takes. */
 const SLOTS = new Uint8Array(8 * DUMP_SLOT)
 const LENGTHS = new Uint32Array(64)
 
+/** Milliseconds. */
 const ANSWER_TIMEOUT = 1000
 
 /** Bounds the time that one datagram holds the kernel's RTNL lock and the event loop (200 messages: about 1 ms). */
@@ -80,8 +81,8 @@ export class Connection implements Disposable {
   }
 
   /**
-   * Calls `visit` for each object that a request with NLM_F_DUMP asks for. Gives way to the event loop between its parts.
-   * @throws {NetlinkError} {@link DumpInterrupted} at the end, and whatever `visit` throws.
+   * Calls `visit` for each object that a request with NLM_F_DUMP asks for. Gives way to the event loop in between.
+   * @throws {NetlinkError} {@link DumpInterrupted}, at the end of the dump; whatever `visit` throws.
    */
   dump(request: Request, visit: (message: Message) => void): Promise<void> {
     return this.#alone(() => this.#read(request, visit))
@@ -151,9 +152,8 @@ export class Connection implements Disposable {
           if (failure !== undefined) throw failure.error
           return
         }
-        if (failure !== undefined) continue
         try {
-          visit(message)
+          if (failure === undefined) visit(message)
         } catch (error) {
           failure = { error }
         }
@@ -164,8 +164,7 @@ export class Connection implements Disposable {
 
   #answers(): Message[] {
     const messages = receive(this.#socket, DUMP_SLOT, ANSWER_TIMEOUT)
-    if (messages === 'overrun')
-      throw new AnswerLost('the receive buffer overran: answers of the kernel are lost')
+    if (messages === 'overrun') throw new AnswerLost('the receive buffer overran: answers are lost')
     if (messages.length === 0) throw new AnswerLost(`the kernel did not answer within ${ANSWER_TIMEOUT} ms`)
     return messages
   }
@@ -224,8 +223,8 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
   }
 
   /** True when there is something to drain; false when the subscription is closed first. One wait at a time. */
-  readable(): Promise<boolean> {
-    return this.#socket.readable()
+  async readable(): Promise<boolean> {
+    return !this.#closed && (await this.#socket.readable())
   }
 
   /**
@@ -233,7 +232,7 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
    * mixed with `drain` and the order holds; and one in each turn of the event loop, so that a flood starves nobody.
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<SubscriptionEvent, void> {
-    while (!this.#closed && (await this.#socket.readable())) {
+    while (await this.readable()) {
       const event = this.#next()
       if (event !== undefined) yield event
     }

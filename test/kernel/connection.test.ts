@@ -297,6 +297,7 @@ describe('a subscription', { timeout: 30_000 }, () => {
     await nextTurn()
     subscription.close()
     assert.deepEqual(await next, { done: true, value: undefined })
+    assert.equal(await subscription.readable(), false)
   })
 
   test('ends when it is closed in the loop, whatever is still queued', async () => {

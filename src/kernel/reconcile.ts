@@ -179,7 +179,8 @@ export class Reconciler implements Disposable {
       await this.#refresh()
       const operations = this.#diff(turn, tried)
       if (operations.length === 0) break
-      await this.#apply(operations, turn, tried)
+      if (round < MAX_ROUNDS - 1) await this.#apply(operations, turn, tried)
+      else for (const operation of operations) this.#failToHold(operation, turn)
     }
     this.#settled = true
   }
@@ -227,8 +228,7 @@ export class Reconciler implements Disposable {
       const key = keyOf(operation.entry)
       if (this.#retries.paused(key, now)) return false
       if (tried.get(key) !== describe(operation)) return true
-      const error = new DoesNotHold('the kernel accepted it, and it does not hold')
-      this.#fail({ operation, error }, turn, now)
+      this.#failToHold(operation, turn)
       return false
     })
   }
@@ -271,7 +271,6 @@ export class Reconciler implements Disposable {
 
   async #apply(operations: readonly Operation[], turn: Turn, tried: Map<Key, string>): Promise<void> {
     const failures = await applyOperations(this.#connection, operations, this.#mirror.indexOf)
-    const now = performance.now()
     for (const operation of operations) {
       const key = keyOf(operation.entry)
       turn.operations.push(operation)
@@ -280,17 +279,25 @@ export class Reconciler implements Disposable {
       if (isAnswer(operation)) turn.answered++
       else if (this.#settled && !this.#planned.has(key) && !isRefusal(operation))
         turn.repaired.push(operation)
-      if (operation.entry.kind === 'link') this.#mirror.invalidate()
     }
     for (const failure of failures) {
       if (isGone(failure)) this.#mirror.invalidate()
-      else this.#fail(failure, turn, now)
+      else this.#fail(failure, turn)
     }
+    if (operations[0]?.entry.kind !== 'link') return
+    const links = new Set(operations.map(({ entry }) => keyOf(entry)))
+    // What was on the link may have gone with the change: it is read, and tried, again.
+    this.#mirror.invalidate()
+    for (const key of tried.keys()) if (!links.has(key)) tried.delete(key)
   }
 
-  #fail(failure: Failure, turn: Turn, now: number): void {
+  #fail(failure: Failure, turn: Turn): void {
     turn.failures.push(failure)
-    this.#retries.failed(keyOf(failure.operation.entry), failure, now)
+    this.#retries.failed(keyOf(failure.operation.entry), failure, performance.now())
+  }
+
+  #failToHold(operation: Operation, turn: Turn): void {
+    this.#fail({ operation, error: new DoesNotHold('the kernel accepted it, and it does not hold') }, turn)
   }
 
   #plan(keys: Iterable<Key>): void {

@@ -180,9 +180,18 @@ export class Reconciler implements Disposable {
       const operations = this.#diff(turn, tried)
       if (operations.length === 0) break
       if (round < MAX_ROUNDS - 1) await this.#apply(operations, turn, tried)
-      else for (const operation of operations) this.#failToHold(operation, turn)
+      else this.#postpone(operations, turn)
     }
     this.#settled = true
+  }
+
+  /** Work that keeps coming (a storm of misses) goes on in the next turn; a link that keeps changing is a failure. */
+  #postpone(operations: readonly Operation[], turn: Turn): void {
+    for (const operation of operations) {
+      if (operation.entry.kind === 'link') this.#failToHold(operation, turn)
+      else this.#due.add(keyOf(operation.entry))
+    }
+    this.#bell.ring()
   }
 
   /** Brings the mirror up to the kernel, and notes which keys are no longer known to be right. */

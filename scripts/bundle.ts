@@ -1,0 +1,52 @@
+/**
+ * Bundles src/main.ts with its libraries: `node scripts/bundle.ts FOLDER` writes `lib/tweed.js` and
+ * `THIRD-PARTY-LICENSES` into the folder. The bundle lies one folder below the package's root, as the source does,
+ * because it looks for package.json and the prebuilt addon there.
+ */
+
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { build, type Metafile } from 'esbuild'
+
+const ROOT = new URL('..', import.meta.url).pathname
+
+/** What `require` is to the CommonJS libraries within an ES module. */
+const BANNER = `import { createRequire as createRequireOfBundle } from 'node:module'
+const require = createRequireOfBundle(import.meta.url)`
+
+async function bundle(folder: string): Promise<void> {
+  const { metafile } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: ['src/main.ts'],
+    outfile: join(folder, 'lib/tweed.js'),
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node22.18',
+    banner: { js: BANNER },
+    metafile: true,
+  })
+  writeFileSync(join(folder, 'THIRD-PARTY-LICENSES'), licenses(metafile))
+}
+
+/** The license of every library that has code in the bundle. */
+function licenses({ inputs }: Metafile): string {
+  const folders = new Set<string>()
+  for (const path of Object.keys(inputs)) {
+    const folder = /^.*node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(path)?.[0]
+    if (folder !== undefined) folders.add(folder)
+  }
+  return [...folders].toSorted().map(license).join('\n')
+}
+
+function license(folder: string): string {
+  const path = join(ROOT, folder)
+  const { name, version } = JSON.parse(readFileSync(join(path, 'package.json'), 'utf8'))
+  const file = readdirSync(path).find((entry) => /^licen[cs]e/i.test(entry))
+  if (file === undefined) throw new Error(`${name} has no license file`)
+  return `== ${name} ${version}\n\n${readFileSync(join(path, file), 'utf8').trim()}\n`
+}
+
+const [folder] = process.argv.slice(2)
+if (folder === undefined) throw new Error('usage: node scripts/bundle.ts FOLDER')
+await bundle(folder)

@@ -280,14 +280,15 @@ export class Reconciler implements Disposable {
 
   async #apply(operations: readonly Operation[], turn: Turn, tried: Map<Key, string>): Promise<void> {
     const failures = await applyOperations(this.#connection, operations, this.#mirror.indexOf)
+    const failed = new Set(failures.map(({ operation }) => operation))
     for (const operation of operations) {
       const key = keyOf(operation.entry)
       turn.operations.push(operation)
       tried.set(key, describe(operation))
       this.#due.add(key)
+      if (failed.has(operation) || isRefusal(operation)) continue
       if (isAnswer(operation)) turn.answered++
-      else if (this.#settled && !this.#planned.has(key) && !isRefusal(operation))
-        turn.repaired.push(operation)
+      else if (this.#settled && !this.#planned.has(key)) turn.repaired.push(operation)
     }
     for (const failure of failures) {
       if (isGone(failure)) this.#mirror.invalidate()

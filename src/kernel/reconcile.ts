@@ -301,7 +301,9 @@ export class Reconciler implements Disposable {
     for (const key of tried.keys()) if (!links.has(key)) tried.delete(key)
   }
 
+  /** What failed is a doubt: the kernel may not be what the mirror says. */
   #fail(failure: Failure, turn: Turn): void {
+    this.#mirror.invalidate()
     turn.failures.push(failure)
     this.#retries.failed(keyOf(failure.operation.entry), failure, performance.now())
   }

@@ -1,6 +1,16 @@
 /** Prefixes (CIDR blocks, RFC 4632) as canonical text: host bits are zero, `10.10.11.0/24`. */
 
-import { AddressError, type Family, familyBits, formatIp, type Ip, ipBytes, ipFamily, ipToNumber, parseIp } from './ip.ts'
+import {
+  AddressError,
+  type Family,
+  familyBits,
+  formatIp,
+  type Ip,
+  ipBytes,
+  ipFamily,
+  ipToNumber,
+  parseIp,
+} from './ip.ts'
 
 declare const prefixBrand: unique symbol
 

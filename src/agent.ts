@@ -5,12 +5,11 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Ip } from './address/ip.ts'
 import type { HostFacts } from './backend/backend.ts'
 import { createBackend } from './backend/table.ts'
 import { ConfigError, parseNetworkConfig } from './config/network-config.ts'
 import { readSubnetFile, writeSubnetFile } from './config/subnet-file.ts'
-import { readExternalInterface, readMacs } from './kernel/host.ts'
+import { type InterfaceChoice, readExternalInterface, readMacs } from './kernel/host.ts'
 import { Reconciler } from './kernel/reconcile.ts'
 import { Admission } from './lease/admission.ts'
 import { Grace } from './lease/grace.ts'
@@ -22,9 +21,7 @@ import type { Journal, Membership } from './status/journal.ts'
 
 export interface AgentOptions {
   readonly registry: LeaseRegistry
-  /** Name or IP of the external interface; undefined: that of the public IP, or of the default route. */
-  readonly iface: string | undefined
-  readonly publicIp: Ip | undefined
+  readonly interface: InterfaceChoice
   readonly subnetFile: string
   /** How long leases are kept that a replaced registry lacks. Milliseconds. */
   readonly grace: number
@@ -44,7 +41,12 @@ export async function runAgent(options: AgentOptions, journal: Journal, signal: 
   if (membership === undefined) return
   const failed = new AbortController()
   const network = new Network(options, membership, journal, AbortSignal.any([signal, failed.signal]))
-  const tasks = [network.followLeases(), network.followKernel(), network.holdLease()]
+  const tasks = [
+    network.followLeases(),
+    network.followKernel(),
+    network.holdLease(),
+    network.writeSubnetFile(),
+  ]
   const results = await Promise.allSettled(
     tasks.map((task) =>
       task.catch((error: unknown) => {
@@ -94,7 +96,7 @@ async function acquire(
   signal: AbortSignal,
 ): Promise<Membership> {
   const config = parseNetworkConfig(configText)
-  const host = await readHost(options)
+  const host = await readHost(options.interface)
   const backend = createBackend(config, host)
   const previous = await readSubnetFile(options.subnetFile)
   const { publicIps } = host
@@ -105,10 +107,10 @@ async function acquire(
   return membership
 }
 
-async function readHost({ iface, publicIp }: AgentOptions): Promise<HostFacts> {
+async function readHost(choice: InterfaceChoice): Promise<HostFacts> {
   const connection = Connection.open()
   try {
-    const external = await readExternalInterface(connection, iface, publicIp)
+    const external = await readExternalInterface(connection, choice)
     const { name, index, mtu } = external
     return {
       external: { name, index, mtu, addresses: { inet: external.address } },
@@ -142,6 +144,8 @@ class Network {
   readonly #shares = new Map<LeaseKey, Share>()
   /** Resolves with the first complete snapshot: before it nothing is pruned, because no turn is taken. */
   readonly #known = Promise.withResolvers<void>()
+  /** Resolves with the first turn; false when there is none any more. */
+  readonly #programmed = Promise.withResolvers<boolean>()
   #graceTimer: NodeJS.Timeout | undefined
 
   constructor(options: AgentOptions, membership: Membership, journal: Journal, signal: AbortSignal) {
@@ -183,12 +187,27 @@ class Network {
   }
 
   async followKernel(): Promise<void> {
-    await this.#known.promise
-    const reconciler = await this.#reconciler
-    let written = false
-    for await (const report of reconciler.run(this.#signal)) {
-      this.#journal.turn(report, reconciler.failures, reconciler.overruns)
-      written ||= await this.#writeSubnetFile()
+    try {
+      await this.#known.promise
+      const reconciler = await this.#reconciler
+      for await (const report of reconciler.run(this.#signal)) {
+        this.#journal.turn(report, reconciler.failures, reconciler.overruns)
+        this.#programmed.resolve(true)
+      }
+    } finally {
+      this.#programmed.resolve(false)
+    }
+  }
+
+  /** Tells Docker and CNI plugins once there is a network; tries until the file can be written. */
+  async writeSubnetFile(): Promise<void> {
+    if (!(await this.#programmed.promise)) return
+    const { subnetFile } = this.#options
+    while (!this.#signal.aborted) {
+      const fault = await this.#tryWriteSubnetFile()
+      this.#journal.subnetFile(subnetFile, fault)
+      if (fault === '') return
+      await pause(this.#signal)
     }
   }
 
@@ -255,22 +274,20 @@ class Network {
     reconciler.exchange(removed, added)
   }
 
-  async #writeSubnetFile(): Promise<boolean> {
+  /** What went wrong; empty when nothing did. */
+  async #tryWriteSubnetFile(): Promise<string> {
     const { backend, config, lease } = this.#membership
-    const { subnetFile } = this.#options
     const networks = config.ranges.inet === undefined ? {} : { inet: config.ranges.inet.network }
     try {
-      await writeSubnetFile(subnetFile, {
+      await writeSubnetFile(this.#options.subnetFile, {
         networks,
         subnets: lease.subnets,
         mtu: backend.mtu,
         ipMasquerade: false,
       })
-      this.#journal.subnetFile(subnetFile, '')
-      return true
+      return ''
     } catch (error) {
-      this.#journal.subnetFile(subnetFile, error instanceof Error ? error.message : String(error))
-      return false
+      return error instanceof Error ? error.message : String(error)
     }
   }
 

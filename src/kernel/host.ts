@@ -5,7 +5,8 @@ import type { Mac } from '../address/mac.ts'
 import { decodeAddress, getAddresses, IFA_F_DEPRECATED } from '../netlink/address.ts'
 import type { Connection } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
-import { decodeRoute, getRoutes } from '../netlink/route.ts'
+import { NetlinkError } from '../netlink/message.ts'
+import { decodeRoute, getRoute, getRoutes } from '../netlink/route.ts'
 import { AF_INET } from '../netlink/rtnetlink.ts'
 import { MAIN_TABLE } from '../state.ts'
 
@@ -33,24 +34,33 @@ interface Interface {
   readonly addresses: Ip[]
 }
 
+/** How an operator says which interface: tried in this order, and the first that is found is taken. */
+export interface InterfaceChoice {
+  /** Names or IPs. */
+  readonly ifaces: readonly string[]
+  /** Matched against all addresses, then against all names. */
+  readonly regexes: readonly RegExp[]
+  /** The interface through which the kernel would reach this address. */
+  readonly canReach: Ip | undefined
+  /** What peers shall send to; undefined: the address of the interface. */
+  readonly publicIp: Ip | undefined
+}
+
 /**
- * flannel's selection: the interface by name or address; else the one that has the public IP; else that of the
- * default route. IPv4 only, for now.
- * @param iface Name or IP, or undefined. @param publicIp or undefined: the interface's own address.
- * @throws {HostError}
+ * flannel's selection: what the choice says; when it says nothing, the interface that has the public IP; else that of
+ * the default route. IPv4 only, for now. @throws {HostError}
  */
 export async function readExternalInterface(
   connection: Connection,
-  iface: string | undefined,
-  publicIp: Ip | undefined,
+  choice: InterfaceChoice,
 ): Promise<ExternalInterface> {
   const interfaces = await readInterfaces(connection)
-  const found = await select(connection, interfaces, iface, publicIp)
-  const own = found.addresses[0]
-  if (own === undefined) throw new HostError(`failed to find IPv4 address for interface ${found.name}`)
+  const { found, address: chosen } = await select(connection, interfaces, choice)
   const { name, index, mtu, addresses } = found
-  const address = publicIp !== undefined && addresses.includes(publicIp) ? publicIp : own
-  return { name, index, mtu, address, publicIp: publicIp ?? own }
+  const own = chosen ?? addresses[0]
+  if (own === undefined) throw new HostError(`failed to find IPv4 address for interface ${name}`)
+  const { publicIp = own } = choice
+  return { name, index, mtu, address: addresses.includes(publicIp) ? publicIp : own, publicIp }
 }
 
 /** The MACs of the links that exist, by name. */
@@ -60,33 +70,70 @@ export async function readMacs(connection: Connection): Promise<Map<string, Mac>
   return macs
 }
 
+interface Selected {
+  readonly found: Interface
+  /** Where the choice named one of its addresses. */
+  readonly address?: Ip | undefined
+}
+
 async function select(
   connection: Connection,
   interfaces: readonly Interface[],
-  iface: string | undefined,
-  publicIp: Ip | undefined,
-): Promise<Interface> {
+  choice: InterfaceChoice,
+): Promise<Selected> {
+  const { ifaces, regexes, canReach, publicIp } = choice
   const listed = interfaces.map(({ name, addresses }) => `${name}:[${addresses.join(' ')}]`).join(', ')
-  if (iface !== undefined) {
-    const found = interfaces.find(
-      ({ name, addresses }) => name === iface || addresses.some((ip) => ip === iface),
-    )
-    if (found !== undefined) return found
-    throw new HostError(
-      `-iface is ${JSON.stringify(iface)}: no interface has that name or address (${listed})`,
-    )
+  for (const iface of ifaces) {
+    const selected = byName(interfaces, iface) ?? byAddress(interfaces, (ip) => ip === iface)
+    if (selected !== undefined) return selected
   }
-  if (publicIp !== undefined) {
-    const found = interfaces.find(({ addresses }) => addresses.includes(publicIp))
-    if (found !== undefined) return found
-    throw new HostError(
-      `-public-ip is ${publicIp}: no interface has it, so -iface must say which to use (${listed})`,
-    )
+  for (const regex of regexes) {
+    const named = interfaces.find(({ name }) => regex.test(name))
+    const selected = byAddress(interfaces, (ip) => regex.test(ip)) ?? (named && { found: named })
+    if (selected !== undefined) return selected
   }
+  if (canReach !== undefined) return await reaching(connection, interfaces, canReach)
+  if (ifaces.length + regexes.length > 0) {
+    const wanted = [...ifaces, ...regexes].join(', ')
+    throw new HostError(`failed to find interface to use that matches ${wanted} (there are ${listed})`)
+  }
+  const local = publicIp && byAddress(interfaces, (ip) => ip === publicIp)
+  if (local !== undefined) return local
   const index = await defaultRouteIndex(connection)
   const found = interfaces.find((candidate) => candidate.index === index)
-  if (found !== undefined) return found
-  throw new HostError(`there is no default route: -iface must say which interface to use (${listed})`)
+  if (found !== undefined) return { found }
+  throw new HostError(
+    `there is no default route: -iface must say which interface to use (there are ${listed})`,
+  )
+}
+
+function byName(interfaces: readonly Interface[], wanted: string): Selected | undefined {
+  const found = interfaces.find(({ name }) => name === wanted)
+  return found && { found }
+}
+
+function byAddress(interfaces: readonly Interface[], matches: (ip: Ip) => boolean): Selected | undefined {
+  for (const found of interfaces) {
+    const address = found.addresses.find(matches)
+    if (address !== undefined) return { found, address }
+  }
+  return undefined
+}
+
+/** The interface, and the source address, that the kernel chooses for a packet to the address. */
+async function reaching(
+  connection: Connection,
+  interfaces: readonly Interface[],
+  destination: Ip,
+): Promise<Selected> {
+  try {
+    const { oif, preferredSource } = decodeRoute((await connection.get(getRoute(destination))).payload)
+    const found = interfaces.find(({ index }) => index === oif)
+    if (found !== undefined) return { found, address: preferredSource }
+  } catch (error) {
+    if (!(error instanceof NetlinkError)) throw error
+  }
+  throw new HostError(`-iface-can-reach is ${destination}: this host has no route to it`)
 }
 
 async function readInterfaces(connection: Connection): Promise<Interface[]> {

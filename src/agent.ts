@@ -9,7 +9,7 @@ import type { HostFacts } from './backend/backend.ts'
 import { createBackend } from './backend/table.ts'
 import { ConfigError, parseNetworkConfig } from './config/network-config.ts'
 import { readSubnetFile, writeSubnetFile } from './config/subnet-file.ts'
-import { type InterfaceChoice, readExternalInterface, readMacs } from './kernel/host.ts'
+import { type InterfaceChoice, readExternalInterface, readLinks } from './kernel/host.ts'
 import { Reconciler } from './kernel/reconcile.ts'
 import { Admission } from './lease/admission.ts'
 import { Grace } from './lease/grace.ts'
@@ -115,7 +115,7 @@ async function readHost(choice: InterfaceChoice): Promise<HostFacts> {
     return {
       external: { name, index, mtu, addresses: { inet: external.address } },
       publicIps: { inet: external.publicIp },
-      macs: await readMacs(connection),
+      links: await readLinks(connection),
     }
   } finally {
     connection.close()

@@ -44,7 +44,7 @@ function state(name: string, lower: number, settings: object, leases: readonly L
   const host: HostFacts = {
     external: { name: 'eth0', index: lower, mtu: 1500, addresses: { inet } },
     publicIps: { inet },
-    macs: new Map(),
+    links: new Map(),
   }
   const backend = createBackend(config, host)
   return { name, backend, shares: [backend.own(SELF), ...leases.map((peer) => backend.peer(peer))] }

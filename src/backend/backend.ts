@@ -22,8 +22,14 @@ export interface HostFacts {
   }
   /** What peers send to. */
   readonly publicIps: PerFamily<Ip>
-  /** The MACs of links that exist, by name: a link that is adopted keeps its MAC. */
-  readonly macs: ReadonlyMap<string, Mac>
+  /** The links that exist, by name: one that is adopted keeps its MAC, one of an earlier config is removed. */
+  readonly links: ReadonlyMap<string, LinkFacts>
+}
+
+export interface LinkFacts {
+  /** Undefined for a link that is not Ethernet. */
+  readonly mac: Mac | undefined
+  readonly addresses: readonly Ip[]
 }
 
 /** A backend for one network on one host. */

@@ -13,7 +13,7 @@ const ADDRESS = parseIp('192.168.1.10')
 const HOST: HostFacts = {
   external: { name: 'eth0', index: 2, mtu: 1500, addresses: { inet: ADDRESS } },
   publicIps: { inet: ADDRESS },
-  macs: new Map(),
+  links: new Map(),
 }
 
 function backend(settings: object = {}, host = HOST, network: object = {}): Backend {
@@ -96,7 +96,7 @@ describe('settings', () => {
 describe('the VTEP MAC', () => {
   test('of a link that exists is kept', () => {
     const mac = parseMac('02:11:22:33:44:55')
-    const plan = backend({}, { ...HOST, macs: new Map([['flannel.1', mac]]) })
+    const plan = backend({}, { ...HOST, links: new Map([['flannel.1', { mac, addresses: [] }]]) })
     assert.equal(linkOf(plan).mac, mac)
     assert.deepEqual(plan.advertised, { inet: { VNI: 1, VtepMAC: mac } })
   })
@@ -141,6 +141,18 @@ describe('the plan', () => {
     const plan = backend({}, { ...HOST, publicIps: { inet: parseIp('203.0.113.7') } })
     assert.equal(linkOf(plan).vxlan?.local, ADDRESS)
   })
+})
+
+test('a link that an earlier VNI left in our network is ours to remove, that of another network is not', () => {
+  const link = (ip: string) => ({ mac: undefined, addresses: [parseIp(ip)] })
+  const links = new Map([
+    ['flannel.1', link('10.10.10.0')],
+    ['flannel.2', link('10.20.10.0')],
+    ['flannel-x', link('10.10.10.0')],
+    ['docker0', link('10.10.10.1')],
+  ])
+  const { scope } = backend({ VNI: 42 }, { ...HOST, links })
+  assert.deepEqual([...scope.links], ['flannel.42', 'flannel.1'])
 })
 
 describe('the data of a peer', () => {

@@ -13,11 +13,11 @@
 import { createHash } from 'node:crypto'
 import { AddressError, type Ip } from '../address/ip.ts'
 import { isGroupMac, localMac, type Mac, parseMac, ZERO_MAC } from '../address/mac.ts'
-import { type Prefix, prefixBase } from '../address/prefix.ts'
+import { type Prefix, prefixBase, prefixContains } from '../address/prefix.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
 import { type Entry, type Link, MAIN_TABLE, PROTOCOL, type Route } from '../state.ts'
-import type { Backend, HostFacts, Verdict } from './backend.ts'
+import type { Backend, HostFacts, LinkFacts, Verdict } from './backend.ts'
 
 /** Outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14. */
 const OVERHEAD = 50
@@ -45,7 +45,7 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
   const settings = readSettings(config, host)
   const name = `flannel.${settings.vni}`
   const { network, local, publicIp } = requireIpv4(config, host)
-  const mac = host.macs.get(name) ?? vtepMac(name, publicIp)
+  const mac = host.links.get(name)?.mac ?? vtepMac(name, publicIp)
   const link: Link = {
     kind: 'link',
     name,
@@ -68,7 +68,7 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
     mac,
     mtu: settings.mtu,
     scope: {
-      links: new Set([name]),
+      links: new Set([name, ...leftovers(host, name, network)]),
       onDemand: new Set(settings.l3Miss ? [name] : []),
       networks: [network],
     },
@@ -129,6 +129,13 @@ function requireIpv4(config: NetworkConfig, host: HostFacts): { network: Prefix;
     )
   }
   return { network, local, publicIp }
+}
+
+/** Links that an earlier config with another VNI left behind: they have flannel's form and an address of our network. */
+function leftovers(host: HostFacts, name: string, network: Prefix): string[] {
+  const isLeftover = ([other, { addresses }]: [string, LinkFacts]): boolean =>
+    other !== name && /^flannel\.[0-9]+$/.test(other) && addresses.some((ip) => prefixContains(network, ip))
+  return [...host.links].filter(isLeftover).map(([other]) => other)
 }
 
 /**

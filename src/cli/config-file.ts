@@ -23,5 +23,5 @@ const TYPICAL_HOST: HostFacts = {
     addresses: { inet: '192.0.2.1' as Ip, inet6: '2001:db8::1' as Ip },
   },
   publicIps: { inet: '192.0.2.1' as Ip, inet6: '2001:db8::1' as Ip },
-  macs: new Map(),
+  links: new Map(),
 }

@@ -63,11 +63,12 @@ export async function readExternalInterface(
   return { name, index, mtu, address: addresses.includes(publicIp) ? publicIp : own, publicIp }
 }
 
-/** The MACs of the links that exist, by name. */
-export async function readMacs(connection: Connection): Promise<Map<string, Mac>> {
-  const macs = new Map<string, Mac>()
-  for (const { name, mac } of await readInterfaces(connection)) if (mac !== undefined) macs.set(name, mac)
-  return macs
+/** The links that exist, by name, with their IPv4 addresses. */
+export async function readLinks(
+  connection: Connection,
+): Promise<Map<string, { mac: Mac | undefined; addresses: Ip[] }>> {
+  const interfaces = await readInterfaces(connection)
+  return new Map(interfaces.map(({ name, mac, addresses }) => [name, { mac, addresses }]))
 }
 
 interface Selected {

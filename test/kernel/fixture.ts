@@ -11,6 +11,7 @@ import type { Lease, LeaseKey } from '../../src/lease/lease.ts'
 import type { Host } from './namespace.ts'
 
 export const OWN_MAC = parseMac('02:00:00:00:00:0a')
+const SELF_ADDRESS = parseIp('10.10.10.0')
 
 /** The lease of the host with that number: 10.10.<n>.0/24 at 192.168.1.<n>. */
 export function lease(n: number, mac = peerMac(n), publicIp = `192.168.1.${n % 256}`): Lease {
@@ -40,7 +41,7 @@ export async function vxlanBackend(host: Host, settings: object = {}): Promise<B
   return createBackend(config, {
     external: { name: 'eth0', index, mtu: 1500, addresses: { inet: address } },
     publicIps: { inet: address },
-    macs: new Map([['flannel.1', OWN_MAC]]),
+    links: new Map([['flannel.1', { mac: OWN_MAC, addresses: [SELF_ADDRESS] }]]),
   })
 }
 

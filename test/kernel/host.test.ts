@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { parseIp } from '../../src/address/ip.ts'
-import { type InterfaceChoice, readExternalInterface, readMacs } from '../../src/kernel/host.ts'
+import { type InterfaceChoice, readExternalInterface, readLinks } from '../../src/kernel/host.ts'
 import { Connection } from '../../src/netlink/connection.ts'
 import { Host } from './namespace.ts'
 
@@ -78,9 +78,12 @@ describe('the external interface', () => {
     assert.deepEqual(await choose({ publicIp: parseIp('203.0.113.7') }), ['eth1', '10.7.0.5', '203.0.113.7'])
   })
 
-  test('MACs of links are known by name', async () => {
+  test('links are known by name, with MAC and addresses', async () => {
     using connection = Connection.open({ netns: host.path })
     const [row] = await host.list('link show eth1')
-    assert.equal((await readMacs(connection)).get('eth1'), row?.['address'])
+    assert.deepEqual((await readLinks(connection)).get('eth1'), {
+      mac: row?.['address'],
+      addresses: ['10.7.0.5', '10.7.0.6', '169.254.7.7'],
+    })
   })
 })

@@ -288,6 +288,20 @@ describe('an existing flannel.1', () => {
   })
 })
 
+test('after a change of the VNI the old link goes, and its routes are moved', async () => {
+  await using host = await Host.create('192.168.1.10')
+  {
+    using reconciler = await reconcilerFor(host, await vxlanBackend(host), PEERS)
+    await reconciler.turn()
+  }
+  using reconciler = await reconcilerFor(host, await vxlanBackend(host, { VNI: 42 }), PEERS)
+  assert.deepEqual((await reconciler.turn()).failures, [])
+  assert.deepEqual((await reconciler.turn()).operations, [])
+  const links = (await host.list('link show type vxlan')).map(({ ifname }) => ifname)
+  assert.deepEqual(links, ['flannel.42'])
+  assert.equal((await host.list('route show dev flannel.42')).length, 3)
+})
+
 test('a link that cannot be made blocks what is on it, and is one failure', async () => {
   await using host = await Host.create('192.168.1.10')
   const backend = await vxlanBackend(host)

@@ -10,6 +10,7 @@ import type { Lease, LeaseKey } from '../lease/lease.ts'
 import type { LeaseSnapshot } from '../lease/registry.ts'
 import type { Logger } from '../log.ts'
 import { type Entry, type Failure, type Key, keyOf, type Report, type Share } from '../state.ts'
+import { printable } from './printable.ts'
 import type { Counters, PeerStatus, Status } from './status.ts'
 
 /** What is known once the agent is on the network. */
@@ -120,16 +121,15 @@ export class Journal {
   }
 
   snapshot({ leases, malformed }: LeaseSnapshot, changes: ReadonlyMap<LeaseKey, Outcome | undefined>): void {
+    for (const name of this.#malformed.keys())
+      if (!malformed.has(name)) this.#tellGone(`malformed ${name}`, name)
+    for (const [name, why] of malformed) this.#refuse(`malformed ${name}`, name, why)
     this.#malformed = malformed
     const first = this.#outcomes.size === 0
-    for (const [name, why] of malformed) this.#refuse(`malformed ${name}`, name, why)
     for (const [key, outcome] of changes) {
       const lease = leases.get(key)
       if (outcome === undefined || lease === undefined) {
-        this.#outcomes.delete(key)
-        this.#leases.delete(key)
-        this.#said.delete(key)
-        this.#log.info({ lease: key }, 'peer left')
+        this.#forget(key)
         continue
       }
       this.#outcomes.set(key, outcome)
@@ -220,7 +220,7 @@ export class Journal {
       const subnet = lease?.subnets.inet ?? key
       const publicIp = lease?.publicIps.inet ?? ''
       if (outcome.kind !== 'admitted') {
-        peers.push({ subnet, publicIp, state: outcome.kind, why: outcome.reason })
+        peers.push({ subnet, publicIp, state: outcome.kind, why: printable(outcome.reason) })
         continue
       }
       const failed = this.#shares.get(key)?.entries.map((entry) => this.#failures.get(keyOf(entry)))
@@ -229,7 +229,7 @@ export class Journal {
       peers.push({ subnet, publicIp, state, why: failure === undefined ? '' : tell(failure) })
     }
     for (const [name, why] of this.#malformed)
-      peers.push({ subnet: name, publicIp: '', state: 'refused', why })
+      peers.push({ subnet: printable(name), publicIp: '', state: 'refused', why: printable(why) })
     return peers
   }
 
@@ -248,7 +248,9 @@ export class Journal {
       case 'admitted':
         return this.#say(key, 'admitted', () => first || this.#log.info(facts, 'peer joined'))
       case 'ignored':
-        return this.#say(key, outcome.reason, () => this.#log.info(facts, `lease ignored: ${outcome.reason}`))
+        return this.#say(key, outcome.reason, () =>
+          this.#log.info(facts, `lease ignored: ${printable(outcome.reason)}`),
+        )
       case 'refused':
         return this.#refuse(key, key, outcome.reason)
       default:
@@ -259,8 +261,23 @@ export class Journal {
   #refuse(topic: string, lease: string, why: string): void {
     this.#say(topic, why, () => {
       this.#counters.leasesRefused++
-      this.#log.warn({ lease }, `lease refused: ${why}`)
+      this.#log.warn({ lease: printable(lease) }, `lease refused: ${printable(why)}`)
     })
+  }
+
+  /** That our own is gone is said by `leaseLost`. */
+  #forget(key: LeaseKey): void {
+    const outcome = this.#outcomes.get(key)
+    this.#outcomes.delete(key)
+    this.#leases.delete(key)
+    if (outcome?.kind === 'admitted') this.#log.info({ lease: key }, 'peer left')
+    if (outcome?.kind === 'admitted' || outcome?.kind === 'own') this.#said.delete(key)
+    else this.#tellGone(key, key)
+  }
+
+  #tellGone(topic: string, lease: string): void {
+    this.#said.delete(topic)
+    this.#log.info({ lease: printable(lease) }, 'lease that was not used is gone')
   }
 
   #tellOperations({ operations, repaired }: Report): void {

@@ -1,0 +1,300 @@
+/** A lab with real agents and real traffic, for the tests that look at the agent from outside. */
+
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdir } from 'node:fs/promises'
+import { get } from 'node:http'
+import { dirname } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { text } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { hostStatus } from '../../src/lab/agent.ts'
+import { attachContainer, buildUnderlay } from '../../src/lab/build.ts'
+import { bridge, ip } from '../../src/lab/command.ts'
+import { labDown, onCleanGround, seedRegistry } from '../../src/lab/lab.ts'
+import { ping } from '../../src/lab/ping.ts'
+import { containerAddresses, type Lab, type LabHost, planLab } from '../../src/lab/topology.ts'
+import { statusSocketPath } from '../../src/status/client.ts'
+import type { PeerStatus, Status } from '../../src/status/status.ts'
+import { remains } from '../tweed.ts'
+
+const TWEED = fileURLToPath(new URL('../../bin/tweed', import.meta.url))
+const PATIENCE = 20_000
+
+/** A line of an agent's log. */
+export type Line = Readonly<Record<string, unknown>> & { readonly level: string; readonly msg: string }
+
+/** One agent process in the namespace of a host. */
+export class Agent {
+  readonly host: LabHost
+  /** The exit status; null when a signal ended it. */
+  readonly ended: Promise<number | null>
+  readonly #child: ChildProcess
+  #stderr = ''
+  #hasEnded = false
+
+  constructor(lab: Lab, host: LabHost, flags: readonly string[]) {
+    this.host = host
+    const words = [
+      `--net=${host.path}`,
+      TWEED,
+      'agent',
+      `--registry=sqlite:${lab.registryPath}`,
+      `--public-ip=${host.publicIp}`,
+      `--subnet-file=${host.subnetFile}`,
+      ...flags,
+    ]
+    const child = spawn('nsenter', words, { stdio: ['ignore', 'ignore', 'pipe'] })
+    child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
+      this.#stderr += chunk
+    })
+    this.ended = new Promise((resolve, reject) => {
+      child.once('error', reject)
+      child.once('close', (code) => {
+        this.#hasEnded = true
+        resolve(code)
+      })
+    })
+    this.#child = child
+  }
+
+  get stderr(): string {
+    return this.#stderr
+  }
+
+  /** The whole lines so far. */
+  get log(): Line[] {
+    return this.#stderr
+      .split('\n')
+      .slice(0, -1)
+      .map((line) => JSON.parse(line) as Line)
+  }
+
+  /** The lines whose message matches; `from` is a length that the log had. */
+  said(message: RegExp, from = 0): Line[] {
+    return this.log.slice(from).filter(({ msg }) => message.test(msg))
+  }
+
+  async untilSaid(message: RegExp, from = 0): Promise<Line> {
+    return this.#until(`said ${message}`, () => this.said(message, from)[0])
+  }
+
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
+    this.#child.kill(signal)
+    return this.ended
+  }
+
+  status(): Promise<Status> {
+    return hostStatus(this.host)
+  }
+
+  /** The status once it is as wanted. */
+  untilStatus(what: string, matches: (status: Status) => boolean): Promise<Status> {
+    return this.#until(what, async () => {
+      const status = await this.status().catch(() => undefined)
+      return status !== undefined && matches(status) ? status : undefined
+    })
+  }
+
+  untilReady(): Promise<Status> {
+    return this.untilStatus('ready', ({ ready }) => ready)
+  }
+
+  /** The peer with that subnet, or registry key, once it is in that state. */
+  async untilPeer(subnet: string, state: PeerStatus['state']): Promise<PeerStatus> {
+    const find = ({ peers }: Status) => peers.find((peer) => peer.subnet === subnet && peer.state === state)
+    const found = find(
+      await this.untilStatus(`has ${subnet} ${state}`, (status) => find(status) !== undefined),
+    )
+    assert.ok(found !== undefined)
+    return found
+  }
+
+  async untilPeerGone(subnet: string): Promise<void> {
+    const isGone = ({ peers }: Status): boolean => peers.every((peer) => peer.subnet !== subnet)
+    await this.untilStatus(`has no ${subnet}`, isGone)
+  }
+
+  /** What it serves on its socket: `/readyz`. */
+  async get(path: string): Promise<{ readonly code: number | undefined; readonly body: string }> {
+    return new Promise((resolve, reject) => {
+      get({ socketPath: statusSocketPath(this.host.subnetFile), path, agent: false }, (response) => {
+        const { statusCode: code } = response
+        text(response).then((body) => resolve({ code, body }), reject)
+      }).once('error', reject)
+    })
+  }
+
+  /** The first result that is not undefined. */
+  async #until<T>(what: string, probe: () => Promise<T | undefined> | T | undefined): Promise<T> {
+    const deadline = performance.now() + PATIENCE
+    for (;;) {
+      const hasEnded = this.#hasEnded
+      const result = await probe()
+      if (result !== undefined) return result
+      const why = hasEnded ? 'it has ended' : performance.now() > deadline && `${PATIENCE / 1000} s went by`
+      if (why !== false) assert.fail(`${this.host.name} not ${what}: ${why}\n${this.#stderr}`)
+      await sleep(20)
+    }
+  }
+}
+
+/** The lab, and the agent that was last started on each host. */
+export class Overlay implements AsyncDisposable {
+  readonly lab: Lab
+  readonly #agents = new Map<LabHost, Agent>()
+
+  private constructor(lab: Lab) {
+    this.lab = lab
+  }
+
+  /** The machines of a lab, and its registry when there is a config; no agents. */
+  static async build(hosts: number, config: string | undefined): Promise<Overlay> {
+    const lab = planLab(`twe${process.pid}n${names.next().value}`, hosts)
+    await onCleanGround(
+      lab,
+      () => undefined,
+      async () => {
+        await buildUnderlay(lab)
+        for (const { subnetFile } of lab.hosts) await mkdir(dirname(subnetFile))
+        if (config !== undefined) await seedRegistry(lab, config)
+      },
+    )
+    return new Overlay(lab)
+  }
+
+  /** Two hosts with agents that know each other, and a container on each. */
+  static async connect(config: string): Promise<Overlay> {
+    const overlay = await Overlay.build(2, config)
+    try {
+      const agents = overlay.hosts.map((host) => overlay.start(host))
+      for (const agent of agents) {
+        await agent.untilReady()
+        for (const { host } of agents) {
+          if (host !== agent.host) await agent.untilPeer(host.subnet, 'in sync')
+        }
+        await attachContainer(agent.host)
+      }
+      return overlay
+    } catch (error) {
+      await overlay[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  get hosts(): readonly LabHost[] {
+    return this.lab.hosts
+  }
+
+  host(index: number): LabHost {
+    const host = this.hosts[index]
+    assert.ok(host !== undefined)
+    return host
+  }
+
+  /** Does not wait for it. */
+  start(host: LabHost, ...flags: string[]): Agent {
+    const agent = new Agent(this.lab, host, flags)
+    this.#agents.set(host, agent)
+    return agent
+  }
+
+  /** Of each host, in their order. */
+  get agents(): Agent[] {
+    return this.hosts.flatMap((host) => this.#agents.get(host) ?? [])
+  }
+
+  agent(index: number): Agent {
+    const agent = this.#agents.get(this.host(index))
+    assert.ok(agent !== undefined)
+    return agent
+  }
+
+  /** Runs SQL on the registry as another program would. */
+  sql(words: string, ...values: (string | number)[]): void {
+    sql(this.lab.registryPath, words, ...values)
+  }
+
+  /** Writes an entry that never expires. */
+  writeLease(key: string, value: string): void {
+    this.sql('INSERT INTO leases (key, value) VALUES (?, ?)', key, value)
+  }
+
+  removeLease(key: string): void {
+    this.sql('DELETE FROM leases WHERE key = ?', key)
+  }
+
+  /** What tweed has in the kernel of each host. */
+  pictures(): Promise<string[]> {
+    return Promise.all(this.hosts.map(picture))
+  }
+
+  /** Does its work while c1 pings c2, and not one packet may be lost. */
+  async undisturbed(work: () => Promise<void>): Promise<void> {
+    const stop = new AbortController()
+    const [a, b] = [this.host(0), this.host(1)]
+    const { container: destination } = containerAddresses(b.subnet)
+    const options = { netns: a.container.path, destination, interval: 10, timeout: 3000 }
+    const pinging = ping({ ...options, signal: stop.signal })
+    try {
+      await work()
+    } finally {
+      stop.abort()
+      const { sent, lost, errors } = await pinging
+      assert.deepEqual({ lost, errors }, { lost: [], errors: [] }, `of ${sent} packets`)
+      assert.ok(sent > 1)
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await labDown(this.lab.name)
+    assert.deepEqual(await remains(this.lab.name), [])
+  }
+}
+
+/** A program that is not tweed writes into the file of a registry. */
+export function sql(path: string, words: string, ...values: (string | number)[]): void {
+  const database = new DatabaseSync(path, { timeout: 5000 })
+  try {
+    database.prepare(words).run(...values)
+  } finally {
+    database.close()
+  }
+}
+
+/** A lease's value as a vxlan host writes it. */
+export function vxlanValue(publicIp: string, mac: unknown): string {
+  const data = { VNI: 1, VtepMAC: mac }
+  return JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'vxlan', BackendData: data })
+}
+
+/** A peer that is nothing but its lease: `10.10.N.0-24`, which stands for 192.168.1.N. */
+export function fakePeer(n: number): {
+  readonly key: string
+  readonly subnet: string
+  readonly value: string
+} {
+  const mac = `02:00:00:00:00:${n.toString(16).padStart(2, '0')}`
+  return { key: `10.10.${n}.0-24`, subnet: `10.10.${n}.0/24`, value: vxlanValue(`192.168.1.${n}`, mac) }
+}
+
+/** All that tweed may change on a host, as `ip` and `bridge` print it. Two equal pictures are the same state. */
+export async function picture({ namespace }: LabHost): Promise<string> {
+  const commands = [
+    ip(namespace, '-d link show type vxlan'),
+    ip(namespace, '-4 address show'),
+    ip(namespace, '-4 route show table all'),
+    ip(namespace, 'rule show'),
+    ip(namespace, 'nexthop show'),
+    // Of a link that is not there, no picture.
+    ip(namespace, 'neigh show dev flannel.1').catch(() => ''),
+    bridge(namespace, 'fdb show dev flannel.1').catch(() => ''),
+  ]
+  const lines = (await Promise.all(commands)).flatMap((output) => output.trimEnd().split('\n').toSorted())
+  return lines.join('\n')
+}
+
+const names = (function* () {
+  for (let i = 0; ; i++) yield i
+})()

@@ -1,5 +1,5 @@
 /*
- * The addon: two classes, NetlinkSocket and IcmpSocket, with the methods send, receive, readable and close.
+ * The addon: NetlinkSocket, IcmpSocket and UnixSocket, with the methods send, receive, readable and close.
  * It moves datagrams and knows nothing of what is in them. src/native.ts says the types.
  */
 
@@ -177,6 +177,18 @@ static napi_value construct_icmp(napi_env env, napi_callback_info info) {
   return fd < 0 ? throw_failure(env, failure, netns) : wrap(env, this, fd);
 }
 
+/* new UnixSocket(path: string) */
+static napi_value construct_unix(napi_env env, napi_callback_info info) {
+  napi_value this, arguments[1];
+  if (!get_construction(env, info, &this, arguments, 1)) return NULL;
+  char buffer[PATH_MAX];
+  const char *path;
+  if (!get_path(env, arguments[0], buffer, &path) || path == NULL) return throw_type(env, "path must be a path");
+  struct failure failure;
+  int fd = open_unix(path, &failure);
+  return fd < 0 ? throw_failure(env, failure, path) : wrap(env, this, fd);
+}
+
 /* ---- Methods ---- */
 
 /* The socket behind `this`, or NULL after a throw. V8 itself refuses a `this` of another class. */
@@ -337,6 +349,7 @@ static bool export_class(napi_env env, napi_value exports, const char *name, nap
 
 NAPI_MODULE_INIT() {
   bool exported = export_class(env, exports, "NetlinkSocket", construct_netlink) &&
-                  export_class(env, exports, "IcmpSocket", construct_icmp);
+                  export_class(env, exports, "IcmpSocket", construct_icmp) &&
+                  export_class(env, exports, "UnixSocket", construct_unix);
   return exported ? exports : throw_type(env, "the addon cannot define its classes");
 }

@@ -7,8 +7,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -101,6 +103,19 @@ int open_icmp(const char *netns, struct in_addr destination, struct failure *fai
   if (fd < 0) return -1;
   struct sockaddr_in peer = { .sin_family = AF_INET, .sin_addr = destination };
   if (connect(fd, (struct sockaddr *)&peer, sizeof peer) < 0) return close_and_fail(fd, failure, "connect");
+  return fd;
+}
+
+int open_unix(const char *path, struct failure *failure) {
+  struct sockaddr_un peer = { .sun_family = AF_UNIX };
+  size_t length = strlen(path);
+  if (length >= sizeof peer.sun_path) return fail(failure, "connect", ENAMETOOLONG);
+  memcpy(peer.sun_path, path, length);
+  if (path[0] == '@') peer.sun_path[0] = 0;
+  int fd = open_socket(NULL, AF_UNIX, SOCK_DGRAM, 0, failure);
+  if (fd < 0) return -1;
+  socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+  if (connect(fd, (struct sockaddr *)&peer, size) < 0) return close_and_fail(fd, failure, "connect");
   return fd;
 }
 

@@ -26,6 +26,9 @@ int open_netlink(const char *netns, const uint32_t *groups, size_t group_count, 
 /* A raw ICMP socket connected to the destination: what it receives begins with the IPv4 header. */
 int open_icmp(const char *netns, struct in_addr destination, struct failure *failure);
 
+/* A unix datagram socket connected to the path; a leading '@' stands for an abstract name (unix(7)). */
+int open_unix(const char *path, struct failure *failure);
+
 /*
  * Receives datagrams, one in each slot of slot_size bytes, and waits at most timeout milliseconds for the
  * first. Returns their number, 0 when none came, -1 on failure. lengths[i] is the true length of the datagram:

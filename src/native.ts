@@ -34,6 +34,7 @@ interface Addon {
     receiveBuffer: number,
   ) => Socket
   readonly IcmpSocket: new (netns: string | undefined, destination: Uint8Array) => Socket
+  readonly UnixSocket: new (path: string) => Socket
 }
 
 export interface NetlinkOptions {
@@ -54,6 +55,11 @@ export function openNetlink(options: NetlinkOptions): Socket {
 /** A raw ICMP socket to the IPv4 address (4 bytes). What it receives begins with the IPv4 header. */
 export function openIcmp(netns: string | undefined, destination: Uint8Array): Socket {
   return new (loadAddon().IcmpSocket)(netns, destination)
+}
+
+/** A unix datagram socket to the path; a leading `@` stands for an abstract name (unix(7)). */
+export function openUnix(path: string): Socket {
+  return new (loadAddon().UnixSocket)(path)
 }
 
 /** The addon cannot be loaded: the message says what to do. */

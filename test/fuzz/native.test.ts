@@ -4,10 +4,11 @@
  */
 
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { after, before, describe, test } from 'node:test'
 import fc from 'fast-check'
-import { openIcmp, openNetlink, type Socket } from '../../src/native.ts'
+import { openIcmp, openNetlink, openUnix, type Socket } from '../../src/native.ts'
 
 const NETNS = `twn-fuzz-${process.pid}`
 const NETNS_PATH = `/run/netns/${NETNS}`
@@ -18,8 +19,17 @@ before(() => {
 })
 
 after(() => {
+  listener.kill()
   execFileSync('ip', ['netns', 'del', NETNS])
 })
+
+/** A unix datagram socket that takes whatever is sent. */
+const LISTENER = `@twn-fuzz-${process.pid}`
+const LISTEN = `use Socket; $| = 1; my $name = "\\0" . substr(shift, 1);
+  socket(my $s, PF_UNIX, SOCK_DGRAM, 0) or die $!; bind($s, sockaddr_un($name)) or die $!;
+  print "bound\\n"; while (defined recv($s, my $got, 65536, 0)) {}`
+const listener = spawn('perl', ['-e', LISTEN, LISTENER], { stdio: ['ignore', 'pipe', 'inherit'] })
+await once(listener.stdout, 'data')
 
 const METHODS = ['send', 'receive', 'readable', 'close'] as const
 
@@ -106,6 +116,7 @@ describe('hostile arguments', () => {
   for (const [name, open] of Object.entries({
     NetlinkSocket: () => openNetlink({ netns: NETNS_PATH, groups: [1], receiveBuffer: 4096 }),
     IcmpSocket: () => openIcmp(NETNS_PATH, Uint8Array.of(127, 0, 0, 1)),
+    UnixSocket: () => openUnix(LISTENER),
   })) {
     test(`to the methods of ${name}, open and closed`, () => {
       fc.assert(

@@ -9,13 +9,12 @@ import type { HostFacts } from './backend/backend.ts'
 import { createBackend } from './backend/table.ts'
 import { ConfigError, parseNetworkConfig } from './config/network-config.ts'
 import { readSubnetFile, writeSubnetFile } from './config/subnet-file.ts'
-import { type InterfaceChoice, readExternalInterface, readLinks } from './kernel/host.ts'
+import { type InterfaceChoice, readInterfaces } from './kernel/host.ts'
 import { Reconciler } from './kernel/reconcile.ts'
 import { Admission } from './lease/admission.ts'
 import { Grace } from './lease/grace.ts'
 import type { Lease, LeaseKey } from './lease/lease.ts'
 import { type LeaseRegistry, type LeaseSnapshot, RegistryError } from './lease/registry.ts'
-import { Connection } from './netlink/connection.ts'
 import type { Scope, Share } from './state.ts'
 import type { Journal, Membership } from './status/journal.ts'
 
@@ -108,17 +107,12 @@ async function acquire(
 }
 
 async function readHost(choice: InterfaceChoice): Promise<HostFacts> {
-  const connection = Connection.open()
-  try {
-    const external = await readExternalInterface(connection, choice)
-    const { name, index, mtu } = external
-    return {
-      external: { name, index, mtu, addresses: { inet: external.address } },
-      publicIps: { inet: external.publicIp },
-      links: await readLinks(connection),
-    }
-  } finally {
-    connection.close()
+  const { external, links } = await readInterfaces(choice)
+  const { name, index, mtu } = external
+  return {
+    external: { name, index, mtu, addresses: { inet: external.address } },
+    publicIps: { inet: external.publicIp },
+    links,
   }
 }
 

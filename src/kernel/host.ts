@@ -3,7 +3,7 @@
 import { type Ip, isLinkLocal, isLoopback } from '../address/ip.ts'
 import type { Mac } from '../address/mac.ts'
 import { decodeAddress, getAddresses, IFA_F_DEPRECATED } from '../netlink/address.ts'
-import type { Connection } from '../netlink/connection.ts'
+import { Connection } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
 import { NetlinkError } from '../netlink/message.ts'
 import { decodeRoute, getRoute, getRoutes } from '../netlink/route.ts'
@@ -46,6 +46,20 @@ export interface InterfaceChoice {
   readonly publicIp: Ip | undefined
 }
 
+export type Links = ReadonlyMap<string, { readonly mac: Mac | undefined; readonly addresses: readonly Ip[] }>
+
+/** The external interface and all links, of the process's own namespace. @throws {HostError} */
+export async function readInterfaces(
+  choice: InterfaceChoice,
+): Promise<{ external: ExternalInterface; links: Links }> {
+  const connection = Connection.open()
+  try {
+    return { external: await readExternalInterface(connection, choice), links: await readLinks(connection) }
+  } finally {
+    connection.close()
+  }
+}
+
 /**
  * flannel's selection: what the choice says; when it says nothing, the interface that has the public IP; else that of
  * the default route. IPv4 only, for now. @throws {HostError}
@@ -54,7 +68,7 @@ export async function readExternalInterface(
   connection: Connection,
   choice: InterfaceChoice,
 ): Promise<ExternalInterface> {
-  const interfaces = await readInterfaces(connection)
+  const interfaces = await listInterfaces(connection)
   const { found, address: chosen } = await select(connection, interfaces, choice)
   const { name, index, mtu, addresses } = found
   const own = chosen ?? addresses[0]
@@ -64,10 +78,8 @@ export async function readExternalInterface(
 }
 
 /** The links that exist, by name, with their IPv4 addresses. */
-export async function readLinks(
-  connection: Connection,
-): Promise<Map<string, { mac: Mac | undefined; addresses: Ip[] }>> {
-  const interfaces = await readInterfaces(connection)
+export async function readLinks(connection: Connection): Promise<Links> {
+  const interfaces = await listInterfaces(connection)
   return new Map(interfaces.map(({ name, mac, addresses }) => [name, { mac, addresses }]))
 }
 
@@ -137,7 +149,7 @@ async function reaching(
   throw new HostError(`-iface-can-reach is ${destination}: this host has no route to it`)
 }
 
-async function readInterfaces(connection: Connection): Promise<Interface[]> {
+async function listInterfaces(connection: Connection): Promise<Interface[]> {
   const interfaces = new Map<number, Interface>()
   await connection.dump(getLinks(), ({ payload }) => {
     const { index, name = '', mtu = 0, mac } = decodeLink(payload)

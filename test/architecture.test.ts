@@ -195,7 +195,7 @@ const SOURCES = globSync('**/*.ts', { cwd: SRC })
 
 function readSource(path: string): Source {
   const text = readFileSync(join(SRC, path), 'utf8')
-  const code = text.replaceAll(/\/\*.*?\*\/|^\s*\/\/.*$/gms, '')
+  const code = text.replaceAll(/\/\*.*?\*\/|^\s*\/\/[^\n]*/gms, '')
   const written = code.matchAll(
     /^(?:import|export)\b[^'"`;=]*?from '([^']+)'|^import '([^']+)'|\bimport\('([^']+)'\)/gm,
   )

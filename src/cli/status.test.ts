@@ -28,6 +28,8 @@ const IN_SYNC: Status = {
     missesRefused: 0,
     leasesRefused: 0,
     overruns: 0,
+    disconnects: 0,
+    milliseconds: 0,
   },
 }
 

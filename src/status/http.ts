@@ -1,12 +1,13 @@
 /**
- * What the agent serves over HTTP: flannel's `/healthz` and `/readyz` on `--healthz-port`, and the same with `/status`
- * on a unix socket beside the subnet file.
+ * What the agent serves over HTTP, on `--healthz-port` and on a unix socket beside the subnet file: flannel's `/healthz`
+ * and `/readyz`, and our `/status` and `/metrics`.
  */
 
 import { rm } from 'node:fs/promises'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import { connect } from 'node:net'
 import type { Journal } from './journal.ts'
+import type { Exposition } from './metrics.ts'
 
 /** Something else has the address. */
 export class ListenError extends Error {
@@ -34,12 +35,18 @@ export async function serve(journal: Journal, address: ListenAddress): Promise<S
 }
 
 function respond(journal: Journal): RequestListener {
+  let metrics: Promise<Exposition> | undefined
   return ({ url, method }, response) => {
     const send = (status: number, type: string, body: string): void => {
       response.writeHead(status, { 'content-type': type }).end(method === 'HEAD' ? undefined : body)
     }
     if (url === '/healthz') return send(200, 'text/plain', 'flanneld is running')
     if (url === '/status') return send(200, 'application/json', JSON.stringify(journal.status))
+    if (url === '/metrics') {
+      metrics ??= import('./metrics.ts').then(({ exposeMetrics }) => exposeMetrics(journal))
+      void metrics.then(async ({ contentType, text }) => send(200, contentType, await text()))
+      return
+    }
     if (url !== '/readyz') return send(404, 'text/plain', '404 page not found\n')
     if (journal.ready) return send(200, 'text/plain', 'flanneld is ready')
     return send(503, 'text/plain', ['flanneld is not ready yet', ...journal.problems].join('\n'))

@@ -9,7 +9,15 @@ import type { Outcome } from '../lease/admission.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import type { LeaseSnapshot } from '../lease/registry.ts'
 import type { Logger } from '../log.ts'
-import { type Entry, type Failure, type Key, keyOf, type Report, type Share } from '../state.ts'
+import {
+  type Entry,
+  type Failure,
+  type Key,
+  keyOf,
+  type Operation,
+  type Report,
+  type Share,
+} from '../state.ts'
 import { printable } from './printable.ts'
 import type { Counters, PeerStatus, Status } from './status.ts'
 
@@ -46,11 +54,17 @@ export class Journal {
     missesAnswered: 0,
     missesRefused: 0,
     leasesRefused: 0,
+    overruns: 0,
+    disconnects: 0,
+    milliseconds: 0,
   }
+  /** Counts by `kind verb`. */
+  readonly operations: Map<string, number> = new Map()
+  readonly operationFailures: Map<string, number> = new Map()
+  readonly repairs: Map<string, number> = new Map()
   #membership: Membership | undefined
   #malformed: ReadonlyMap<string, string> = new Map()
   #failures: ReadonlyMap<Key, Failure> = new Map()
-  #overruns = 0
   #waiting = 'starting'
   #registryFault = ''
   #kernelFault = ''
@@ -93,6 +107,7 @@ export class Journal {
   }
 
   registryUnavailable(reason: string): void {
+    if (this.#registryFault === '') this.#counters.disconnects++
     this.#registryFault = reason
     this.#say('registry', reason, () => {
       this.#log.error(
@@ -153,7 +168,11 @@ export class Journal {
     counters.repaired += report.repaired.length
     counters.missesAnswered += report.misses.answered
     counters.missesRefused += report.misses.refused
-    this.#overruns = overruns
+    counters.overruns = overruns
+    counters.milliseconds += report.duration
+    for (const operation of report.operations) count(this.operations, operation)
+    for (const { operation } of report.failures) count(this.operationFailures, operation)
+    for (const operation of report.repaired) count(this.repairs, operation)
     this.#kernelFault = report.error?.message ?? ''
     this.#say('kernel', this.#kernelFault, () => {
       if (report.error === undefined) this.#log.info('the kernel can be read again')
@@ -190,6 +209,10 @@ export class Journal {
     return this.problems.length === 0 && this.#failures.size === 0
   }
 
+  get counters(): Counters {
+    return { ...this.#counters }
+  }
+
   get status(): Status {
     const { config, host, backend, lease } = this.#membership ?? {}
     const [link = ''] = backend?.scope.links ?? []
@@ -208,7 +231,7 @@ export class Journal {
       peers: this.#peers(),
       problems: this.problems,
       ready: this.ready,
-      counters: { ...this.#counters, overruns: this.#overruns } satisfies Counters,
+      counters: this.counters,
     }
   }
 
@@ -314,6 +337,11 @@ export class Journal {
     this.#said.set(topic, what)
     tellIt()
   }
+}
+
+function count(counts: Map<string, number>, { verb, entry: { kind } }: Operation): void {
+  const key = `${kind} ${verb}`
+  counts.set(key, (counts.get(key) ?? 0) + 1)
 }
 
 function expiry({ expires }: Lease): string | null {

@@ -47,4 +47,8 @@ export interface Counters {
   readonly missesRefused: number
   readonly leasesRefused: number
   readonly overruns: number
+  /** How often the registry became unavailable. */
+  readonly disconnects: number
+  /** That all turns took together. */
+  readonly milliseconds: number
 }

@@ -29,6 +29,10 @@ export interface AgentOptions {
 /** Our lease is gone and its subnet is somebody else's: containers here have addresses that are no longer ours. */
 export class LeaseLost extends Error {
   override readonly name = 'LeaseLost'
+
+  constructor({ key }: Lease, why: string) {
+    super(`the lease of ${key} was lost and is not to be had again${why}`)
+  }
 }
 
 /** How often what is not there yet is looked for. Milliseconds. */
@@ -214,24 +218,22 @@ class Network {
       this.#journal.leaseLost(lease)
       const again = await this.#acquireAgain(lease)
       if (again === undefined) return
-      if (again.key !== lease.key) {
-        throw new LeaseLost(
-          `the lease of ${lease.key} was lost and is not to be had again; the registry gave ${again.key}`,
-        )
-      }
+      if (again.key !== lease.key) throw new LeaseLost(lease, `; the registry gave ${again.key}`)
       lease = again
       this.#journal.joined({ ...this.#membership, lease })
     }
   }
 
-  async #acquireAgain({ subnets, ...attributes }: Lease): Promise<Lease | undefined> {
+  async #acquireAgain(lost: Lease): Promise<Lease | undefined> {
     const { config } = this.#membership
+    const { subnets: previous, ...attributes } = lost
     while (!this.#signal.aborted) {
       try {
-        return await this.#options.registry.acquire({ config, attributes, previous: subnets }, this.#signal)
+        return await this.#options.registry.acquire({ config, attributes, previous }, this.#signal)
       } catch (error) {
         if (this.#signal.aborted) break
-        if (!(error instanceof RegistryError) || error.code !== 'unavailable') throw error
+        if (!(error instanceof RegistryError)) throw error
+        if (error.code !== 'unavailable') throw new LeaseLost(lost, `: ${error.message}`)
         this.#journal.registryUnavailable(error.message)
         await pause(this.#signal)
       }

@@ -157,7 +157,7 @@ test('a second agent with the same subnet file ends with one line, and the first
 test('a command line that cannot be right ends with 2 and one line', async () => {
   for (const [flag, message] of [
     ['--nonsense', 'there is no flag -nonsense; see -help'],
-    ['--public-ip=192.168.1', '"192.168.1" is not an IP address'],
+    ['--public-ip=192.168.1', 'flag -public-ip: "192.168.1" is not an IP address'],
     ['--public-ip=fd00::1', 'flag -public-ip is fd00::1: it must be an IPv4 address'],
     ['--healthz-port=65536', 'flag -healthz-port is 65536: it must be a whole number from 0 to 65535'],
     ['--subnet-lease-renew-margin=0', 'flag -subnet-lease-renew-margin is 0: it must be .* from 1 to 1439'],
@@ -175,7 +175,7 @@ test('what only an operator can mend ends with 1 and one line', async () => {
   assert.equal(await unknown.ended, 1)
   assert.match(
     unknown.log.at(-1)?.msg ?? '',
-    /^-iface is "eth7": no interface has that name or address \(.*eth0:\[192\.168\.1\.10\]/,
+    /^failed to find interface to use that matches eth7 \(.*eth0:\[192\.168\.1\.10\]/,
   )
   assert.deepEqual(
     unknown.log.map(({ level }) => level),

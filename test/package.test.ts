@@ -41,10 +41,15 @@ after(async () => {
   assert.deepEqual(await remains(LAB), [])
 })
 
-/** Without the settings that the npm which runs the tests hands down, such as its prefix. */
+/**
+ * npm as its user runs it: with the Node that it belongs to, by which it finds the settings of the machine, and without
+ * those that the npm which runs the tests hands down, such as its prefix.
+ */
 function npm(...args: readonly string[]): Promise<string> {
-  const settings = Object.entries(process.env).filter(([name]) => !name.startsWith('npm_'))
-  return run('env', ['-i', ...settings.map(([name, value]) => `${name}=${value}`), 'npm', ...args])
+  const path = process.env['PATH']?.split(':').filter((folder) => !folder.endsWith('node_modules/.bin'))
+  const settings = Object.entries(process.env).filter(([name]) => !name.startsWith('npm_') && name !== 'PATH')
+  const environment = [`PATH=${path?.join(':')}`, ...settings.map(([name, value]) => `${name}=${value}`)]
+  return run('env', ['-i', ...environment, 'npm', ...args])
 }
 
 /** The installed command, which finds its Node in PATH: this one. */
@@ -103,7 +108,7 @@ describe('the package', () => {
     )
     const terminal = await run('script', ['-qc', `${agent.join(' ')}; true`, '/dev/null'])
     assert.match(terminal, /INFO.*: .*tweed agent starts/)
-    assert.match(terminal, /FATAL.*: .*-iface is "nothing"/)
+    assert.match(terminal, /FATAL.*: .*matches nothing/)
   })
 
   test('says which Node it needs when that in PATH is too old, and where there is none', async () => {
@@ -128,7 +133,7 @@ describe('the prebuilt addon', () => {
     const agent = [join(installed, 'lib/tweed.js'), ...(await lonelyAgent('nothing'))]
     // It has read the interfaces of this machine when it says that none of them is that one.
     const { stderr } = await failure(run('qemu-aarch64-static', [...emulated, ...agent]))
-    assert.match(stderr, /no interface has that name or address \(lo:/)
+    assert.match(stderr, /matches nothing \(there are lo:/)
   })
 
   test('for musl asks for nothing that musl has not', async () => {

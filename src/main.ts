@@ -27,6 +27,10 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'list the leases, reserve a subnet for a host, release one',
     run: async (argv) => (await import('./cli/leases.ts')).runLeases(argv),
   },
+  'docker-opts': {
+    summary: "dockerd's options for our subnet, as a file for systemd",
+    run: async (argv) => (await import('./cli/docker-opts.ts')).runDockerOpts(argv),
+  },
   lab: {
     summary: 'hosts and containers on this machine, in network namespaces',
     run: async (argv) => (await import('./cli/lab.ts')).runLab(argv),
@@ -38,7 +42,7 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
 }
 
 function usage(): string {
-  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`)
+  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(12)} ${summary}`)
   return `Usage: tweed COMMAND [OPTIONS]
 
 ${lines.join('\n')}

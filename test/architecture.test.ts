@@ -40,10 +40,10 @@ const RULES: readonly Rule[] = [
     why: 'what is desired is said without knowing who desires it, or how the kernel is told',
   },
   {
-    files: ['config/flags.ts'],
+    files: ['config/{flags,docker-options}.ts'],
     may: [],
     pure: true,
-    why: 'a command line is text in any program',
+    why: "a command line is text in any program, its own and dockerd's",
   },
   {
     files: [NETWORK_CONFIG],
@@ -106,8 +106,8 @@ const RULES: readonly Rule[] = [
     why: 'the form of a status is what the agent and those who ask it have in common',
   },
   {
-    files: ['status/printable.ts'],
-    may: [],
+    files: ['status/{printable,words}.ts'],
+    may: [STATE],
     pure: true,
     why: 'what may be shown on a terminal does not depend on who says it',
   },

@@ -2,6 +2,7 @@
 
 import { Command, CommanderError, InvalidArgumentError } from 'commander'
 import { AddressError } from '../address/ip.ts'
+import { DockerOptionsError } from '../config/docker-options.ts'
 import { ConfigError } from '../config/network-config.ts'
 import { CommandError } from '../lab/command.ts'
 import { LabError } from '../lab/topology.ts'
@@ -18,6 +19,7 @@ const EXPECTED = [
   AgentUnreachable,
   CommandError,
   ConfigError,
+  DockerOptionsError,
   Interrupted,
   LabError,
   LeaseError,

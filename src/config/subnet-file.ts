@@ -85,7 +85,8 @@ function parseSubnet(entry: string, family: Family): Prefix[] {
   }
 }
 
-async function readText(path: string): Promise<string | undefined> {
+/** Undefined when there is no such file. */
+export async function readText(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8')
   } catch (error) {

@@ -2,6 +2,7 @@
 
 import { type Ip, isLinkLocal, isLoopback } from '../address/ip.ts'
 import type { Mac } from '../address/mac.ts'
+import { type Prefix, prefixOf } from '../address/prefix.ts'
 import { decodeAddress, getAddresses, IFA_F_DEPRECATED } from '../netlink/address.ts'
 import { Connection } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
@@ -55,6 +56,22 @@ export async function readInterfaces(
   const connection = Connection.open()
   try {
     return { external: await readExternalInterface(connection, choice), links: await readLinks(connection) }
+  } finally {
+    connection.close()
+  }
+}
+
+/** Whether the main table of the process's own namespace reaches the prefix through a gateway. */
+export async function hasGatewayRoute(prefix: Prefix): Promise<boolean> {
+  const connection = Connection.open()
+  try {
+    let found = false
+    await connection.dump(getRoutes(AF_INET, { table: MAIN_TABLE }), ({ payload }) => {
+      const { destination, destinationLength, gateway, table } = decodeRoute(payload)
+      if (destination === undefined || gateway === undefined || table !== MAIN_TABLE) return
+      found ||= prefixOf(destination, destinationLength) === prefix
+    })
+    return found
   } finally {
     connection.close()
   }

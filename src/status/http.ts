@@ -44,7 +44,7 @@ function respond(journal: Journal): RequestListener {
     if (url === '/status') return send(200, 'application/json', JSON.stringify(journal.status))
     if (url === '/metrics') {
       metrics ??= import('./metrics.ts').then(({ exposeMetrics }) => exposeMetrics(journal))
-      void metrics.then(async ({ contentType, text }) => send(200, contentType, await text()))
+      void metrics.then(async (exposition) => send(200, exposition.contentType, await exposition.text()))
       return
     }
     if (url !== '/readyz') return send(404, 'text/plain', '404 page not found\n')

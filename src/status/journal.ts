@@ -9,17 +9,11 @@ import type { Outcome } from '../lease/admission.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import type { LeaseSnapshot } from '../lease/registry.ts'
 import type { Logger } from '../log.ts'
-import {
-  type Entry,
-  type Failure,
-  type Key,
-  keyOf,
-  type Operation,
-  type Report,
-  type Share,
-} from '../state.ts'
+import { type Failure, type Key, keyOf, type Operation, type Report, type Share } from '../state.ts'
+import { Peers } from './peers.ts'
 import { printable } from './printable.ts'
-import type { Counters, PeerStatus, Status } from './status.ts'
+import type { Counters, Status } from './status.ts'
+import { nameEntry, tellFailure } from './words.ts'
 
 /** What is known once the agent is on the network. */
 export interface Membership {
@@ -43,9 +37,7 @@ export class Journal {
   readonly #started = performance.now()
   /** The last thing said on a topic: it is not said twice. */
   readonly #said = new Map([['subnet file', 'not written yet']])
-  readonly #outcomes = new Map<LeaseKey, Outcome>()
-  readonly #leases = new Map<LeaseKey, Lease>()
-  readonly #shares = new Map<LeaseKey, Share>()
+  readonly #peers = new Peers()
   readonly #counters = {
     turns: 0,
     operations: 0,
@@ -63,7 +55,6 @@ export class Journal {
   readonly operationFailures: Map<string, number> = new Map()
   readonly repairs: Map<string, number> = new Map()
   #membership: Membership | undefined
-  #malformed: ReadonlyMap<string, string> = new Map()
   #failures: ReadonlyMap<Key, Failure> = new Map()
   #waiting = 'starting'
   #registryFault = ''
@@ -136,28 +127,27 @@ export class Journal {
   }
 
   snapshot({ leases, malformed }: LeaseSnapshot, changes: ReadonlyMap<LeaseKey, Outcome | undefined>): void {
-    for (const name of this.#malformed.keys())
+    for (const name of this.#peers.malformed.keys()) {
       if (!malformed.has(name)) this.#tellGone(`malformed ${name}`, name)
+    }
     for (const [name, why] of malformed) this.#refuse(`malformed ${name}`, name, why)
-    this.#malformed = malformed
-    const first = this.#outcomes.size === 0
+    this.#peers.malformed = malformed
+    const first = this.#peers.size === 0
     for (const [key, outcome] of changes) {
       const lease = leases.get(key)
       if (outcome === undefined || lease === undefined) {
         this.#forget(key)
         continue
       }
-      this.#outcomes.set(key, outcome)
-      this.#leases.set(key, lease)
+      this.#peers.set(key, { outcome, lease })
       this.#tellOutcome(key, outcome, lease, first)
     }
-    if (first && this.#outcomes.size > 0) this.#log.info({ leases: this.#outcomes.size }, 'leases known')
+    if (first && this.#peers.size > 0) this.#log.info({ leases: this.#peers.size }, 'leases known')
   }
 
   /** The entries that a peer's lease stands for; undefined when it stands for none any more. */
   share(key: LeaseKey, share: Share | undefined): void {
-    if (share === undefined) this.#shares.delete(key)
-    else this.#shares.set(key, share)
+    this.#peers.setShare(key, share)
   }
 
   turn(report: Report, failures: readonly Failure[], overruns: number): void {
@@ -194,7 +184,9 @@ export class Journal {
 
   /** Why the agent is not ready; empty when it is. */
   get problems(): string[] {
-    const own = [...this.#failures].filter(([key]) => !this.#isPeers(key)).map(([, failure]) => tell(failure))
+    const own = [...this.#failures]
+      .filter(([key]) => !this.#peers.holds(key))
+      .map(([, failure]) => tellFailure(failure))
     return [
       this.#waiting,
       this.#registryFault && `registry: ${this.#registryFault}`,
@@ -228,38 +220,11 @@ export class Journal {
       mtu: backend?.mtu ?? 0,
       lease: { subnet: lease?.subnets.inet ?? '', expires: lease === undefined ? null : expiry(lease) },
       registry: { name: this.#registryName, available: this.#registryFault === '', why: this.#registryFault },
-      peers: this.#peers(),
+      peers: this.#peers.statuses(this.#failures),
       problems: this.problems,
       ready: this.ready,
       counters: this.counters,
     }
-  }
-
-  #peers(): PeerStatus[] {
-    const peers: PeerStatus[] = []
-    for (const [key, outcome] of this.#outcomes) {
-      if (outcome.kind === 'own') continue
-      const lease = this.#leases.get(key)
-      const subnet = lease?.subnets.inet ?? key
-      const publicIp = lease?.publicIps.inet ?? ''
-      if (outcome.kind !== 'admitted') {
-        peers.push({ subnet, publicIp, state: outcome.kind, why: printable(outcome.reason) })
-        continue
-      }
-      const failed = this.#shares.get(key)?.entries.map((entry) => this.#failures.get(keyOf(entry)))
-      const failure = failed?.find((candidate) => candidate !== undefined)
-      const state = failure === undefined ? 'in sync' : 'failed'
-      peers.push({ subnet, publicIp, state, why: failure === undefined ? '' : tell(failure) })
-    }
-    for (const [name, why] of this.#malformed)
-      peers.push({ subnet: printable(name), publicIp: '', state: 'refused', why: printable(why) })
-    return peers
-  }
-
-  #isPeers(key: Key): boolean {
-    for (const { entries } of this.#shares.values())
-      if (entries.some((entry) => keyOf(entry) === key)) return true
-    return false
   }
 
   /** Of the peers that are there from the start, only those are named that are not plainly good. */
@@ -290,9 +255,7 @@ export class Journal {
 
   /** That our own is gone is said by `leaseLost`. */
   #forget(key: LeaseKey): void {
-    const outcome = this.#outcomes.get(key)
-    this.#outcomes.delete(key)
-    this.#leases.delete(key)
+    const outcome = this.#peers.delete(key)
     if (outcome?.kind === 'admitted') this.#log.info({ lease: key }, 'peer left')
     if (outcome?.kind === 'admitted' || outcome?.kind === 'own') this.#said.delete(key)
     else this.#tellGone(key, key)
@@ -305,11 +268,11 @@ export class Journal {
 
   #tellOperations({ operations, repaired }: Report): void {
     for (const { entry, why } of repaired.slice(0, MAX_LINES))
-      this.#log.warn(`repaired ${name(entry)}: ${why}`)
+      this.#log.warn(`repaired ${nameEntry(entry)}: ${why}`)
     if (repaired.length > MAX_LINES) this.#log.warn(`repaired ${repaired.length - MAX_LINES} entries more`)
     for (const operation of operations) {
       if (operation.entry.kind !== 'link' || repaired.includes(operation)) continue
-      this.#log.info(`${operation.verb} ${name(operation.entry)}: ${operation.why}`)
+      this.#log.info(`${operation.verb} ${nameEntry(operation.entry)}: ${operation.why}`)
     }
   }
 
@@ -318,7 +281,8 @@ export class Journal {
     for (const key of this.#failures.keys()) {
       if (!now.has(key)) this.#say(key, '', () => this.#log.info(`${key} is as desired again`))
     }
-    for (const [key, failure] of now) this.#say(key, tell(failure), () => this.#log.error(tell(failure)))
+    for (const [key, failure] of now)
+      this.#say(key, tellFailure(failure), () => this.#log.error(tellFailure(failure)))
     this.#failures = now
   }
 
@@ -350,28 +314,4 @@ function expiry({ expires }: Lease): string | null {
 
 function summary({ operations, failures, duration }: Report): Record<string, number> {
   return { operations: operations.length, failures: failures.length, milliseconds: Math.round(duration) }
-}
-
-function tell({ operation: { verb, entry }, error }: Failure): string {
-  return `${verb} ${name(entry)} failed: ${error.message}`
-}
-
-/** As an operator would name it: the words of `ip` and `bridge`. */
-function name(entry: Entry): string {
-  switch (entry.kind) {
-    case 'link':
-      return `link ${entry.name}`
-    case 'address':
-      return `address ${entry.ip}/${entry.length} dev ${entry.link}`
-    case 'nexthop':
-      return `nexthop id ${entry.id} via ${entry.gateway} dev ${entry.link}`
-    case 'route':
-      return `route ${entry.destination}${entry.gateway === undefined ? '' : ` via ${entry.gateway}`} dev ${entry.link}`
-    case 'neighbour':
-      return `neighbour ${entry.ip}${entry.mac === undefined ? '' : ` lladdr ${entry.mac}`} dev ${entry.link}`
-    case 'fdb':
-      return `FDB entry ${entry.mac} dst ${entry.destination} dev ${entry.link}`
-    default:
-      return entry satisfies never
-  }
 }

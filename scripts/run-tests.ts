@@ -2,7 +2,7 @@
  * Runs test files, each in a process of its own, then the addon's under the sanitizers, and looks for what they left
  * behind. A test that is skipped has failed. The last line is the verdict: `N passed, N failed`.
  *
- * Started by scripts/test, with a /run/netns of its own: every name in there is of a test.
+ * Started by scripts/test, with a /run/netns and a /run/tweed-lab of its own: every name in there is of a test.
  */
 
 import { spawn } from 'node:child_process'
@@ -43,7 +43,7 @@ async function main(patterns: readonly string[]): Promise<boolean> {
   }
 
   const scratch = mkdtempSync(join(tmpdir(), 'tweed-test-'))
-  const before = new Set(machineTraces())
+  const before = new Set(links())
   process.env['TMPDIR'] = scratch
   process.env['TWEED_TEST_RUN'] = `${process.pid}`
   // npm would keep one in TMPDIR.
@@ -53,7 +53,7 @@ async function main(patterns: readonly string[]): Promise<boolean> {
 
   const tallies = [await runFiles([...new Set(found.flat())].toSorted(), stop.signal)]
   if (patterns.length === 0 && !stop.signal.aborted) tallies.push(await runSanitizers())
-  const remains = [...machineTraces().filter((trace) => !before.has(trace)), ...ownTraces(scratch)]
+  const remains = [...links().filter((link) => !before.has(link)), ...ownTraces(scratch)]
   tallies.push(judge(remains))
   for (const pid of processes()) kill(pid)
   rmSync(scratch, { recursive: true })
@@ -88,16 +88,21 @@ function judge(remains: readonly string[]): Tally {
   return { passed: 0, failed: 1 }
 }
 
-/** What others may have as well: only what came is of a test. */
-function machineTraces(): string[] {
-  return [...list('/sys/class/net', 'link'), ...list(LABS_DIRECTORY, 'lab')]
+/** The machine's own interfaces. */
+function links(): string[] {
+  return list('/sys/class/net', 'link')
 }
 
 function ownTraces(scratch: string): string[] {
   const running = processes().map(
     (pid) => `process ${pid} ${readProcess(pid, 'cmdline').replaceAll('\0', ' ')}`,
   )
-  return [...list('/run/netns', 'namespace'), ...list(scratch, 'temporary file'), ...running]
+  return [
+    ...list('/run/netns', 'namespace'),
+    ...list(LABS_DIRECTORY, 'lab'),
+    ...list(scratch, 'temporary file'),
+    ...running,
+  ]
 }
 
 /** The processes that carry our mark. */

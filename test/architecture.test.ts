@@ -130,8 +130,9 @@ const RULES: readonly Rule[] = [
     why: 'the journal writes down what happened: it knows what everything is, and does nothing',
   },
   {
-    files: ['agent.ts'],
+    files: ['agent/*'],
     may: [
+      'agent/*',
       'config/*',
       'backend/*',
       LEASE_MODEL,

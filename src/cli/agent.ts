@@ -2,7 +2,7 @@
 
 import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { runAgent as run } from '../agent.ts'
+import { runAgent as run } from '../agent/agent.ts'
 import { FlagError } from '../config/flags.ts'
 import { RegistryError } from '../lease/registry.ts'
 import { createLogger, type Logger } from '../log.ts'

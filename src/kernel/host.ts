@@ -1,14 +1,15 @@
 /** The facts of this host that plans need: the external interface by flannel's rules, and the links that exist. */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Ip, isLinkLocal, isLoopback } from '../address/ip.ts'
 import type { Mac } from '../address/mac.ts'
 import { type Prefix, prefixOf } from '../address/prefix.ts'
 import { decodeAddress, getAddresses, IFA_F_DEPRECATED } from '../netlink/address.ts'
-import { Connection } from '../netlink/connection.ts'
+import { Connection, Subscription } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
 import { NetlinkError } from '../netlink/message.ts'
 import { decodeRoute, getRoute, getRoutes } from '../netlink/route.ts'
-import { AF_INET } from '../netlink/rtnetlink.ts'
+import { AF_INET, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_LINK } from '../netlink/rtnetlink.ts'
 import { MAIN_TABLE } from '../state.ts'
 
 export interface ExternalInterface {
@@ -20,6 +21,9 @@ export interface ExternalInterface {
   /** What peers send to: not local when the host is behind NAT. */
   readonly publicIp: Ip
 }
+
+/** Milliseconds: a change of an interface is several (address, route, up), which come within this time. */
+const SETTLE_TIME = 200
 
 /** No interface can be used. The message says which were looked at. */
 export class HostError extends Error {
@@ -58,6 +62,25 @@ export async function readInterfaces(
     return { external: await readExternalInterface(connection, choice), links: await readLinks(connection) }
   } finally {
     connection.close()
+  }
+}
+
+/**
+ * Yields when links, addresses or routes of the process's own namespace have changed, once for changes that come
+ * together; and once at first, for what changed before anybody watched.
+ */
+export async function* watchInterfaces(signal: AbortSignal): AsyncGenerator<void, void> {
+  const groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE]
+  const subscription = Subscription.open({ groups, signal })
+  try {
+    do {
+      yield
+      if (!(await subscription.readable())) return
+      await sleep(SETTLE_TIME, undefined, { signal }).catch(() => undefined)
+      if (!signal.aborted) subscription.drain()
+    } while (!signal.aborted)
+  } finally {
+    subscription.close()
   }
 }
 

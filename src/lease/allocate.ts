@@ -18,6 +18,8 @@ export interface AllocationInput {
   readonly publicIps: LeaseAttributes['publicIps']
   /** The subnets held before, taken again when they are free. */
   readonly previous: PerFamily<Prefix>
+  /** The lease that this host holds, as it was given; undefined when it holds none. */
+  readonly current?: Lease | undefined
   /** The leases that are in force, and an expired one of this host that nobody took. */
   readonly leases: readonly Lease[]
   /** Subnets of entries that cannot be read: nobody's to take. */
@@ -36,7 +38,7 @@ export type Allocation =
 const CANDIDATES = 100
 
 export function chooseSubnets(input: AllocationInput): Allocation {
-  const mine = input.leases.filter((lease) => sameHost(lease.publicIps, input.publicIps))
+  const mine = input.leases.filter((lease) => isMine(lease, input))
   const lease = mine.filter(({ subnets }) => isCompatible(subnets, input.ranges)).sort(byPreference)[0]
   const remove = mine.filter((other) => other !== lease && other.expires !== undefined)
   if (lease !== undefined) return { kind: 'reuse', lease, remove }
@@ -59,13 +61,20 @@ export function chooseSubnets(input: AllocationInput): Allocation {
   return { kind: 'take', subnets, remove }
 }
 
+function isMine({ key, publicIps }: Lease, input: AllocationInput): boolean {
+  const { current } = input
+  return (
+    sameHost(publicIps, input.publicIps) || (key === current?.key && sameHost(publicIps, current.publicIps))
+  )
+}
+
 /** A reservation before a lease that expires: the operator wants it. Then the older. */
 function byPreference(a: Lease, b: Lease): number {
   return Number(b.expires === undefined) - Number(a.expires === undefined) || a.created - b.created
 }
 
 /** Exactly the enabled families, each within its range. */
-function isCompatible(subnets: PerFamily<Prefix>, ranges: PerFamily<SubnetRange>): boolean {
+export function isCompatible(subnets: PerFamily<Prefix>, ranges: PerFamily<SubnetRange>): boolean {
   return (['inet', 'inet6'] as const).every((family) => {
     const subnet = subnets[family]
     const range = ranges[family]

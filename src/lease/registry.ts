@@ -13,6 +13,8 @@ export interface LeaseRequest {
   readonly attributes: LeaseAttributes
   /** The subnets held before (subnet.env), taken again when nobody else holds them. */
   readonly previous: PerFamily<Prefix>
+  /** The lease that this host holds, under a public IP that may be another by now: it is kept when it fits. */
+  readonly current?: Lease | undefined
 }
 
 /** Everything under the network at one moment. A snapshot is always complete: what is absent from it is gone. */

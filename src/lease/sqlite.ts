@@ -73,7 +73,7 @@ export class SqliteRegistry implements LeaseRegistry, RegistryAdmin {
     throw new RegistryError('unavailable', `${this.name} is closed`)
   }
 
-  acquire({ config, attributes, previous }: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+  acquire({ config, attributes, previous, current }: LeaseRequest, signal: AbortSignal): Promise<Lease> {
     return this.#write({ signal }, (database) => {
       const now = Date.now()
       const entries = readEntries(database)
@@ -83,7 +83,7 @@ export class SqliteRegistry implements LeaseRegistry, RegistryAdmin {
         const lease = tryDecode(entry)
         if (typeof lease === 'string') {
           if (isLive(entry, now)) unreadable.push(entrySubnets(entry))
-        } else if (isLive(entry, now) || sameHost(lease.publicIps, attributes.publicIps)) {
+        } else if (isLive(entry, now) || sameHost(lease.publicIps, (current ?? attributes).publicIps)) {
           // An expired lease of ours that is still here was taken by nobody.
           leases.push(lease)
         }
@@ -94,6 +94,7 @@ export class SqliteRegistry implements LeaseRegistry, RegistryAdmin {
         ranges,
         publicIps,
         previous,
+        current,
         leases,
         unreadable,
         random: (limit) => randomInt(limit),

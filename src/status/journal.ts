@@ -59,6 +59,7 @@ export class Journal {
   #waiting = 'starting'
   #registryFault = ''
   #kernelFault = ''
+  #hostFault = ''
   #subnetFileFault = 'not written yet'
   #configFault = ''
   #refusedUntold = 0
@@ -120,6 +121,20 @@ export class Journal {
       if (why === '') this.#log.info('the network config is again the one in use')
       else this.#log.warn(why)
     })
+  }
+
+  /** Why the external interface cannot be used; empty when it can. */
+  host(fault: string): void {
+    this.#hostFault = fault
+    this.#say('host', fault, () => {
+      if (fault === '') this.#log.info('the external interface is there again')
+      else this.#log.error(fault)
+    })
+  }
+
+  /** What the agent joined with is not so any more: it joins again. */
+  changing(why: string): void {
+    this.#log.info(`${why}: taking it up`)
   }
 
   leaseLost({ key }: Lease): void {
@@ -190,6 +205,7 @@ export class Journal {
     return [
       this.#waiting,
       this.#registryFault && `registry: ${this.#registryFault}`,
+      this.#hostFault && `host: ${this.#hostFault}`,
       this.#kernelFault && `kernel: ${this.#kernelFault}`,
       this.#subnetFileFault && `subnet file: ${this.#subnetFileFault}`,
       this.#configFault,

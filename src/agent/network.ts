@@ -1,30 +1,20 @@
-/**
- * The agent: joins the network (config, host facts, lease), then follows three things until it is told to stop: the
- * registry's leases, which become shares of the desired state; the kernel, which is brought to that state turn by turn;
- * and its own lease, which it keeps. Stopping leaves the data plane as it is.
- */
+/** The agent on a network: what it follows until it is told to stop, or until what it joined with has changed. */
 
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { HostFacts } from './backend/backend.ts'
-import { createBackend } from './backend/table.ts'
-import { ConfigError, parseNetworkConfig } from './config/network-config.ts'
-import { readSubnetFile, writeSubnetFile } from './config/subnet-file.ts'
-import { type InterfaceChoice, readInterfaces } from './kernel/host.ts'
-import { Reconciler } from './kernel/reconcile.ts'
-import { Admission } from './lease/admission.ts'
-import { Grace } from './lease/grace.ts'
-import type { Lease, LeaseKey } from './lease/lease.ts'
-import { type LeaseRegistry, type LeaseSnapshot, RegistryError } from './lease/registry.ts'
-import type { Scope, Share } from './state.ts'
-import type { Journal, Membership } from './status/journal.ts'
-
-export interface AgentOptions {
-  readonly registry: LeaseRegistry
-  readonly interface: InterfaceChoice
-  readonly subnetFile: string
-  /** How long leases are kept that a replaced registry lacks. Milliseconds. */
-  readonly grace: number
-}
+import { isDeepStrictEqual } from 'node:util'
+import type { HostFacts } from '../backend/backend.ts'
+import { createBackend } from '../backend/table.ts'
+import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
+import { writeSubnetFile } from '../config/subnet-file.ts'
+import { HostError, watchInterfaces } from '../kernel/host.ts'
+import { Reconciler } from '../kernel/reconcile.ts'
+import { Admission } from '../lease/admission.ts'
+import { isCompatible } from '../lease/allocate.ts'
+import type { Grace } from '../lease/grace.ts'
+import type { Lease, LeaseKey } from '../lease/lease.ts'
+import { type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
+import type { Share } from '../state.ts'
+import type { Journal, Membership } from '../status/journal.ts'
+import { type AgentOptions, pause, readHost } from './join.ts'
 
 /** Our lease is gone and its subnet is somebody else's: containers here have addresses that are no longer ours. */
 export class LeaseLost extends Error {
@@ -35,103 +25,7 @@ export class LeaseLost extends Error {
   }
 }
 
-/** How often what is not there yet is looked for. Milliseconds. */
-const RETRY_INTERVAL = 1000
-
-/** Runs until the signal. @throws {LeaseLost} {@link HostError} {@link RegistryError} what only an operator can mend. */
-export async function runAgent(options: AgentOptions, journal: Journal, signal: AbortSignal): Promise<void> {
-  const membership = await join(options, journal, signal)
-  if (membership === undefined) return
-  const failed = new AbortController()
-  const network = new Network(options, membership, journal, AbortSignal.any([signal, failed.signal]))
-  const tasks = [
-    network.followLeases(),
-    network.followKernel(),
-    network.holdLease(),
-    network.writeSubnetFile(),
-  ]
-  const results = await Promise.allSettled(
-    tasks.map((task) =>
-      task.catch((error: unknown) => {
-        failed.abort()
-        throw error
-      }),
-    ),
-  )
-  const failure = results.find((result) => result.status === 'rejected')
-  if (failure?.reason instanceof LeaseLost) await withdraw(membership.backend.scope)
-  if (failure !== undefined) throw failure.reason
-}
-
-/** Waits for what the network needs; undefined when the signal comes first. */
-async function join(
-  options: AgentOptions,
-  journal: Journal,
-  signal: AbortSignal,
-): Promise<Membership | undefined> {
-  const { registry } = options
-  while (!signal.aborted) {
-    try {
-      const text = await registry.readConfig(signal)
-      if (text === undefined) {
-        journal.waiting(
-          `there is no network config in ${registry.name} yet: write one with \`tweed config put\``,
-        )
-      } else {
-        return await acquire(options, text, journal, signal)
-      }
-    } catch (error) {
-      if (signal.aborted) return undefined
-      const passing =
-        error instanceof ConfigError || (error instanceof RegistryError && error.code === 'unavailable')
-      if (!passing) throw error
-      journal.waiting(error.message)
-    }
-    await pause(signal)
-  }
-  return undefined
-}
-
-async function acquire(
-  options: AgentOptions,
-  configText: string,
-  journal: Journal,
-  signal: AbortSignal,
-): Promise<Membership> {
-  const config = parseNetworkConfig(configText)
-  const host = await readHost(options.interface)
-  const backend = createBackend(config, host)
-  const previous = await readSubnetFile(options.subnetFile)
-  const { publicIps } = host
-  const attributes = { publicIps, backendType: backend.type, backendData: backend.advertised }
-  const lease = await options.registry.acquire({ config, attributes, previous }, signal)
-  const membership = { config, configText, host, backend, lease }
-  journal.joined(membership)
-  return membership
-}
-
-async function readHost(choice: InterfaceChoice): Promise<HostFacts> {
-  const { external, links } = await readInterfaces(choice)
-  const { name, index, mtu } = external
-  return {
-    external: { name, index, mtu, addresses: { inet: external.address } },
-    publicIps: { inet: external.publicIp },
-    links,
-  }
-}
-
-/** Takes everything of ours out of the kernel: a turn whose plan is empty. */
-async function withdraw(scope: Scope): Promise<void> {
-  const reconciler = await Reconciler.open({ scope })
-  try {
-    await reconciler.turn()
-  } finally {
-    reconciler.close()
-  }
-}
-
-/** The agent on the network: the three things that it follows, and what they share. */
-class Network {
+export class Network {
   readonly #options: AgentOptions
   readonly #membership: Membership
   readonly #journal: Journal
@@ -144,16 +38,25 @@ class Network {
   readonly #known = Promise.withResolvers<void>()
   /** Resolves with the first turn; false when there is none any more. */
   readonly #programmed = Promise.withResolvers<boolean>()
+  /** Aborted when what the agent joined with has changed: it is to join again. */
+  readonly #changed = new AbortController()
   #graceTimer: NodeJS.Timeout | undefined
 
-  constructor(options: AgentOptions, membership: Membership, journal: Journal, signal: AbortSignal) {
+  /** @param signal Ends everything. @param grace Outlives the membership: what it holds is held through a change. */
+  constructor(
+    options: AgentOptions,
+    membership: Membership,
+    grace: Grace,
+    journal: Journal,
+    signal: AbortSignal,
+  ) {
     const { backend, config, lease } = membership
     this.#options = options
     this.#membership = membership
     this.#journal = journal
-    this.#signal = signal
+    this.#signal = AbortSignal.any([signal, this.#changed.signal])
     this.#reconciler = Reconciler.open({ scope: backend.scope })
-    this.#grace = new Grace(options.grace)
+    this.#grace = grace
     this.#admission = new Admission({
       ranges: config.ranges,
       self: lease,
@@ -162,7 +65,28 @@ class Network {
     })
   }
 
-  async followLeases(): Promise<void> {
+  /** Follows all of it until the signal, or a change. @throws {LeaseLost} and what no task expected. */
+  async follow(): Promise<void> {
+    const tasks = [
+      this.#followLeases(),
+      this.#followKernel(),
+      this.#followHost(),
+      this.#holdLease(),
+      this.#writeSubnetFile(),
+    ]
+    const results = await Promise.allSettled(
+      tasks.map((task) =>
+        task.catch((error: unknown) => {
+          this.#changed.abort()
+          throw error
+        }),
+      ),
+    )
+    const failure = results.find((result) => result.status === 'rejected')
+    if (failure !== undefined) throw failure.reason
+  }
+
+  async #followLeases(): Promise<void> {
     const reconciler = await this.#reconciler
     const { backend, lease } = this.#membership
     reconciler.exchange([], [backend.own(lease)])
@@ -184,7 +108,7 @@ class Network {
     }
   }
 
-  async followKernel(): Promise<void> {
+  async #followKernel(): Promise<void> {
     try {
       await this.#known.promise
       const reconciler = await this.#reconciler
@@ -197,8 +121,26 @@ class Network {
     }
   }
 
+  /** The external interface may get another address or MTU, and may go and come back. */
+  async #followHost(): Promise<void> {
+    const { host } = this.#membership
+    for await (const _ of watchInterfaces(this.#signal)) {
+      try {
+        const { external, publicIps } = await readHost(this.#options.interface)
+        this.#journal.host('')
+        if (
+          !isDeepStrictEqual({ external, publicIps }, { external: host.external, publicIps: host.publicIps })
+        )
+          this.#change('the external interface changed')
+      } catch (error) {
+        if (!(error instanceof HostError)) throw error
+        this.#journal.host(error.message)
+      }
+    }
+  }
+
   /** Tells Docker and CNI plugins once there is a network; tries until the file can be written. */
-  async writeSubnetFile(): Promise<void> {
+  async #writeSubnetFile(): Promise<void> {
     if (!(await this.#programmed.promise)) return
     const { subnetFile } = this.#options
     while (!this.#signal.aborted) {
@@ -210,7 +152,7 @@ class Network {
   }
 
   /** Keeps the lease. One that is lost is taken again if its subnet is free; all that is known stays in place. */
-  async holdLease(): Promise<void> {
+  async #holdLease(): Promise<void> {
     const { registry } = this.#options
     let { lease } = this.#membership
     while (!this.#signal.aborted) {
@@ -229,7 +171,10 @@ class Network {
     const { subnets: previous, ...attributes } = lost
     while (!this.#signal.aborted) {
       try {
-        return await this.#options.registry.acquire({ config, attributes, previous }, this.#signal)
+        return await this.#options.registry.acquire(
+          { config, attributes, previous, current: lost },
+          this.#signal,
+        )
       } catch (error) {
         if (this.#signal.aborted) break
         if (!(error instanceof RegistryError)) throw error
@@ -287,26 +232,32 @@ class Network {
     }
   }
 
+  /** A config that our lease fits is taken up at once; any other is said, and the agent goes on with the one it has. */
   #checkConfig(text: string | undefined): void {
-    this.#journal.configDiffers(differs(text, this.#membership.configText))
+    const { configText, host, lease } = this.#membership
+    const fault = text === configText ? '' : configFault(text, host, lease)
+    this.#journal.configDiffers(fault)
+    if (text !== configText && fault === '') this.#change('the network config changed')
+  }
+
+  #change(why: string): void {
+    this.#journal.changing(why)
+    this.#changed.abort()
   }
 }
 
-/** What is to be said of a config in the registry that is not the one in use. */
-function differs(text: string | undefined, inUse: string): string {
-  if (text === undefined)
+/** Why the agent cannot go over to the config; empty when it can. */
+function configFault(text: string | undefined, host: HostFacts, { subnets, key }: Lease): string {
+  if (text === undefined) {
     return 'the registry has no network config any more; the agent goes on with the one it has'
-  if (text === inUse) return ''
-  try {
-    parseNetworkConfig(text)
-    return 'the network config in the registry changed; restart the agent to use it'
-  } catch (error) {
-    if (error instanceof ConfigError)
-      return `the network config in the registry cannot be used: ${error.message}`
-    throw error
   }
-}
-
-async function pause(signal: AbortSignal): Promise<void> {
-  await sleep(RETRY_INTERVAL, undefined, { signal }).catch(() => undefined)
+  try {
+    const config = parseNetworkConfig(text)
+    createBackend(config, host)
+    if (isCompatible(subnets, config.ranges)) return ''
+    return `the network config changed, and our lease ${key} does not fit it: restart the agent to take another`
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    return `the network config in the registry cannot be used: ${error.message}`
+  }
 }

@@ -1,0 +1,90 @@
+/** Joining a network: its config, the facts of this host, a lease. What is missing is waited for. */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { HostFacts } from '../backend/backend.ts'
+import { createBackend } from '../backend/table.ts'
+import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
+import { readSubnetFile } from '../config/subnet-file.ts'
+import { HostError, type InterfaceChoice, readInterfaces } from '../kernel/host.ts'
+import type { Lease } from '../lease/lease.ts'
+import { type LeaseRegistry, RegistryError } from '../lease/registry.ts'
+import type { Journal, Membership } from '../status/journal.ts'
+
+export interface AgentOptions {
+  readonly registry: LeaseRegistry
+  readonly interface: InterfaceChoice
+  readonly subnetFile: string
+  /** How long leases are kept that a replaced registry lacks. Milliseconds. */
+  readonly grace: number
+}
+
+/** How often what is not there yet is looked for. Milliseconds. */
+const RETRY_INTERVAL = 1000
+
+/**
+ * Undefined when the signal comes first.
+ * @param current The lease that this agent holds: it is kept, also under another public IP.
+ * @throws {HostError} {@link RegistryError} what only an operator can mend.
+ */
+export async function joinNetwork(
+  options: AgentOptions,
+  current: Lease | undefined,
+  journal: Journal,
+  signal: AbortSignal,
+): Promise<Membership | undefined> {
+  const { registry } = options
+  while (!signal.aborted) {
+    try {
+      const text = await registry.readConfig(signal)
+      if (text !== undefined) return await acquire(options, text, current, journal, signal)
+      journal.waiting(
+        `there is no network config in ${registry.name} yet: write one with \`tweed config put\``,
+      )
+    } catch (error) {
+      if (signal.aborted) return undefined
+      const passing =
+        error instanceof ConfigError ||
+        (error instanceof RegistryError && error.code === 'unavailable') ||
+        (error instanceof HostError && current !== undefined)
+      if (!passing) throw error
+      journal.waiting(error.message)
+    }
+    await pause(signal)
+  }
+  return undefined
+}
+
+/** @throws {HostError} */
+export async function readHost(choice: InterfaceChoice): Promise<HostFacts> {
+  const { external, links } = await readInterfaces(choice)
+  const { name, index, mtu } = external
+  return {
+    external: { name, index, mtu, addresses: { inet: external.address } },
+    publicIps: { inet: external.publicIp },
+    links,
+  }
+}
+
+/** Waits before something is tried again, at most until the signal. */
+export async function pause(signal: AbortSignal): Promise<void> {
+  await sleep(RETRY_INTERVAL, undefined, { signal }).catch(() => undefined)
+}
+
+async function acquire(
+  options: AgentOptions,
+  configText: string,
+  current: Lease | undefined,
+  journal: Journal,
+  signal: AbortSignal,
+): Promise<Membership> {
+  const config = parseNetworkConfig(configText)
+  const host = await readHost(options.interface)
+  const backend = createBackend(config, host)
+  const previous = await readSubnetFile(options.subnetFile)
+  const { publicIps } = host
+  const attributes = { publicIps, backendType: backend.type, backendData: backend.advertised }
+  const lease = await options.registry.acquire({ config, attributes, previous, current }, signal)
+  const membership = { config, configText, host, backend, lease }
+  journal.joined(membership)
+  return membership
+}

@@ -44,6 +44,21 @@ test('what is wrong is named', () => {
   }
 })
 
+test('what no flag says, the environment may', () => {
+  const environment = {
+    prefix: 'FLANNELD_',
+    variables: { FLANNELD_PORT: '7', FLANNELD_IFACE: 'eth9', FLANNELD_MASQ: '' },
+  }
+  const flags = parseFlags(TABLE, ['-port=8'], environment)
+  assert.deepEqual([flags.integer('port'), flags.all('iface'), flags.boolean('masq')], [8, ['eth9'], false])
+  assert.equal(parseFlags(TABLE, [], environment).integer('port'), 7)
+  const variables = { FLANNELD_PORT: 'x' }
+  assert.throws(() => parseFlags(TABLE, [], { prefix: 'FLANNELD_', variables }), {
+    name: 'FlagError',
+    message: 'FLANNELD_PORT is "x": it must be a whole number',
+  })
+})
+
 test('the help names every flag with its default', () => {
   assert.match(formatFlags(TABLE), /-port integer\n\s+port \(default 0\)/)
 })

@@ -47,8 +47,34 @@ const TRUE = new Set(['1', 't', 'T', 'true', 'TRUE', 'True'])
 const FALSE = new Set(['0', 'f', 'F', 'false', 'FALSE', 'False'])
 const INTEGER = /^[+-]?[0-9]+$/
 
-/** @throws {FlagError} naming the flag, its value and what is allowed. */
-export function parseFlags<Table extends FlagTable>(table: Table, argv: readonly string[]): Flags<Table> {
+export interface Environment {
+  /** What stands before the name of each variable: `FLANNELD_`. */
+  readonly prefix: string
+  readonly variables: Readonly<Record<string, string | undefined>>
+}
+
+/**
+ * A flag that was not given is looked for in the environment: `-ip-masq` as `FLANNELD_IP_MASQ`. An empty variable says
+ * nothing. @throws {FlagError} naming the flag or variable, its value and what is allowed.
+ */
+export function parseFlags<Table extends FlagTable>(
+  table: Table,
+  argv: readonly string[],
+  environment?: Environment,
+): Flags<Table> {
+  const given = parseArguments(table, argv)
+  for (const [name, spec] of Object.entries(table)) {
+    if (given.has(name)) continue
+    const variable = environment && `${environment.prefix}${name.toUpperCase().replaceAll('-', '_')}`
+    const value = (variable && environment.variables[variable]) || undefined
+    if (value !== undefined) check(variable ?? '', spec, value)
+    const text = value ?? spec.default
+    if (text !== '') given.set(name, [text])
+  }
+  return new Flags(given)
+}
+
+function parseArguments(table: FlagTable, argv: readonly string[]): Map<string, string[]> {
   const given = new Map<string, string[]>()
   let at = 0
   while (at < argv.length) {
@@ -62,13 +88,10 @@ export function parseFlags<Table extends FlagTable>(table: Table, argv: readonly
     if (spec === undefined) throw new FlagError(`there is no flag -${name}; see -help`)
     const value = assigned ?? (spec.kind === 'boolean' ? 'true' : argv[at++])
     if (value === undefined) throw new FlagError(`flag -${name} needs a value`)
-    check(name, spec, value)
+    check(`flag -${name}`, spec, value)
     given.set(name, spec.repeatable ? [...(given.get(name) ?? []), value] : [value])
   }
-  for (const [name, spec] of Object.entries(table)) {
-    if (!given.has(name) && spec.default !== '') given.set(name, [spec.default])
-  }
-  return new Flags(given)
+  return given
 }
 
 /** One line a flag, in the manner of Go's `PrintDefaults`. */
@@ -81,11 +104,12 @@ export function formatFlags(table: FlagTable): string {
     .join('')
 }
 
-function check(name: string, spec: FlagSpec, value: string): void {
+/** @param what `flag -port`, or a variable's name. */
+function check(what: string, spec: FlagSpec, value: string): void {
   if (spec.kind === 'boolean' && !TRUE.has(value) && !FALSE.has(value)) {
-    throw new FlagError(`flag -${name} is ${JSON.stringify(value)}: it must be true or false`)
+    throw new FlagError(`${what} is ${JSON.stringify(value)}: it must be true or false`)
   }
   if (spec.kind === 'integer' && !INTEGER.test(value)) {
-    throw new FlagError(`flag -${name} is ${JSON.stringify(value)}: it must be a whole number`)
+    throw new FlagError(`${what} is ${JSON.stringify(value)}: it must be a whole number`)
   }
 }

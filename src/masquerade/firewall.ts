@@ -98,17 +98,20 @@ export async function* keep(options: KeepOptions, signal: AbortSignal): AsyncGen
   let settled = false
   while (!signal.aborted) {
     const started = performance.now()
-    const { changes, failures } = await firewall.ensure(rules)
-    const repaired = settled ? changes : []
-    settled ||= failures.length === 0
-    const removed = settled ? await Promise.all(leftovers.map((other) => other.remove())) : []
-    leftovers = settled ? leftovers.filter((_, i) => removed[i]?.failures.length !== 0) : leftovers
-    yield {
-      changes: [...changes, ...removed.flatMap((outcome) => outcome.changes)],
-      failures: [...failures, ...removed.flatMap((outcome) => outcome.failures)],
-      repaired,
-      duration: performance.now() - started,
+    const outcome = await firewall.ensure(rules)
+    const repaired = settled ? outcome.changes : []
+    settled ||= outcome.failures.length === 0
+    const outcomes = [outcome]
+    if (settled) {
+      const failed: Firewall[] = []
+      for (const leftover of leftovers) {
+        const removed = await leftover.remove()
+        outcomes.push(removed)
+        if (removed.failures.length > 0) failed.push(leftover)
+      }
+      leftovers = failed
     }
+    yield { ...joinOutcomes(outcomes), repaired, duration: performance.now() - started }
     await sleep(interval, undefined, { signal }).catch(() => undefined)
   }
 }
@@ -126,6 +129,10 @@ export async function forEachFamily(work: (family: Family) => Promise<readonly C
       }
     }),
   )
+  return joinOutcomes(outcomes)
+}
+
+function joinOutcomes(outcomes: readonly Outcome[]): Outcome {
   return {
     changes: outcomes.flatMap(({ changes }) => changes),
     failures: outcomes.flatMap(({ failures }) => failures),

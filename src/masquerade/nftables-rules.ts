@@ -13,7 +13,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Family } from '../address/ip.ts'
 import { prefixBase, prefixLength } from '../address/prefix.ts'
-import type { Change, FilterPlan } from './firewall.ts'
+import type { FilterPlan } from './firewall.ts'
 import {
   type AddressMatch,
   isEmpty,

@@ -1,6 +1,7 @@
 /**
  * The rules in nftables: one `nft -j list table` to read, and only if something differs one transaction to write. The
- * transaction is an argument, because nft opens `/dev/stdin` anew, which the socket that Node gives a program cannot do.
+ * transaction is an argument: it is small, there is no file to clean up, and not every nft reads the socket that Node
+ * gives a program as its standard input.
  */
 
 import type { Family } from '../address/ip.ts'

@@ -5,7 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Family } from '../address/ip.ts'
-import type { FirewallRules } from './rules.ts'
+import { type FirewallRules, type PlannedRules, planRules } from './rules.ts'
 
 /** One chain that was not as wanted, and was put right. */
 export interface Change {
@@ -39,6 +39,18 @@ export class DoesNotHold extends Error {
   override readonly name = 'DoesNotHold'
 }
 
+/** The rules of one family, from random ports only where that is supported: it is asked only where it matters. */
+export async function planSupported(
+  rules: FirewallRules,
+  family: Family,
+  supportsRandomFully: (planned: PlannedRules) => Promise<boolean>,
+): Promise<PlannedRules> {
+  const planned = planRules(rules, family)
+  const isRandom = planned.masquerade.some(({ verdict }) => verdict === 'masquerade fully-random')
+  if (!isRandom || (await supportsRandomFully(planned))) return planned
+  return planRules({ ...rules, randomFully: false }, family)
+}
+
 /** What leads from the actual rules of one family to the wanted ones; the script is empty when nothing differs. */
 export interface FilterPlan {
   readonly script: string
@@ -54,21 +66,26 @@ export async function bring(
   write: (script: string) => Promise<void>,
 ): Promise<readonly Change[]> {
   const done: Change[] = []
-  let problem: unknown
   let written = ''
-  for (let round = 0; round <= MAX_ROUNDS; round++) {
+  let problem: unknown
+  for (let round = 0; ; round++) {
     const { script, changes } = await read()
     if (script === '') return done
-    problem ??= new DoesNotHold(changes.map(({ chain, why }) => `${chain}: ${why}, again`).join('; '))
-    if (script === written) break
+    if (script === written || round === MAX_ROUNDS) throw problem ?? new DoesNotHold(describe(changes))
     written = script
-    problem = await write(script).then(
-      () => undefined,
-      (error: unknown) => error,
-    )
-    if (problem === undefined) done.push(...changes)
+    try {
+      await write(script)
+      problem = undefined
+      done.push(...changes)
+    } catch (error) {
+      problem = error
+    }
   }
-  throw problem
+}
+
+function describe(changes: readonly Change[]): string {
+  const chains = changes.map(({ chain, why }) => `${chain}: ${why}`).join('; ')
+  return `what was written does not hold: ${chains}`
 }
 
 /** One turn of the keeper. */
@@ -92,7 +109,7 @@ export interface KeepOptions {
 const RESYNC_INTERVAL = 5000
 
 /** Keeps the rules as wanted until the signal, and leaves them in place. */
-export async function* keep(options: KeepOptions, signal: AbortSignal): AsyncGenerator<FirewallReport> {
+export async function* keep(options: KeepOptions, signal: AbortSignal): AsyncGenerator<FirewallReport, void> {
   const { firewall, rules, interval = RESYNC_INTERVAL } = options
   let leftovers = options.leftovers
   let settled = false

@@ -5,9 +5,16 @@
 
 import type { Family } from '../address/ip.ts'
 import { CommandError, run } from './command.ts'
-import { bring, type FilterPlan, type Firewall, forEachFamily, type Outcome } from './firewall.ts'
+import {
+  bring,
+  type FilterPlan,
+  type Firewall,
+  forEachFamily,
+  type Outcome,
+  planSupported,
+} from './firewall.ts'
 import { parseSave, planRestore } from './iptables-rules.ts'
-import { type FirewallRules, isEmpty, NO_RULES, type PlannedRules, planRules } from './rules.ts'
+import { type FirewallRules, isEmpty, NO_RULES, type PlannedRules } from './rules.ts'
 
 export interface IptablesOptions {
   /** `iptables-legacy` or `iptables-nft` where it has to be that one. */
@@ -31,8 +38,7 @@ export class Iptables implements Firewall {
 
   async ensure(rules: FirewallRules): Promise<Outcome> {
     return await forEachFamily(async (family) => {
-      const randomFully = rules.randomFully && (await this.#hasRandomFully())
-      const planned = planRules({ ...rules, randomFully }, family)
+      const planned = await planSupported(rules, family, () => this.#supportsRandomFully())
       return await bring(
         () => this.#plan(family, planned),
         async (script) => {
@@ -55,7 +61,7 @@ export class Iptables implements Firewall {
     return planRestore(family, planned, parseSave(text))
   }
 
-  async #hasRandomFully(): Promise<boolean> {
+  async #supportsRandomFully(): Promise<boolean> {
     this.#randomFully ??= hasRandomFully(await this.#run('inet', '', ['--version']))
     return this.#randomFully
   }

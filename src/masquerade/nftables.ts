@@ -6,9 +6,9 @@
 
 import type { Family } from '../address/ip.ts'
 import { CommandError, run } from './command.ts'
-import { bring, type Firewall, forEachFamily, type Outcome } from './firewall.ts'
+import { bring, type Firewall, forEachFamily, type Outcome, planSupported } from './firewall.ts'
 import { type ListedTable, parseTable, planTransaction, TABLES } from './nftables-rules.ts'
-import { type FirewallRules, isEmpty, NO_RULES, type PlannedRules, planRules } from './rules.ts'
+import { type FirewallRules, isEmpty, NO_RULES, type PlannedRules } from './rules.ts'
 
 export interface NftablesOptions {
   /** Path of a network namespace; undefined for the process's own. */
@@ -26,7 +26,9 @@ export class Nftables implements Firewall {
 
   async ensure(rules: FirewallRules): Promise<Outcome> {
     return await forEachFamily(async (family) => {
-      const planned = await this.#planSupported(rules, family)
+      const planned = await planSupported(rules, family, (wanted) =>
+        this.#supportsRandomFully(family, wanted),
+      )
       return await bring(
         async () => planTransaction(family, planned, await this.#read(family, planned)),
         async (script) => {
@@ -38,13 +40,6 @@ export class Nftables implements Firewall {
 
   async remove(): Promise<Outcome> {
     return await this.ensure(NO_RULES)
-  }
-
-  async #planSupported(rules: FirewallRules, family: Family): Promise<PlannedRules> {
-    const planned = planRules(rules, family)
-    const isRandom = planned.masquerade.some(({ verdict }) => verdict === 'masquerade fully-random')
-    if (!isRandom || (await this.#supportsRandomFully(family, planned))) return planned
-    return planRules({ ...rules, randomFully: false }, family)
   }
 
   /** Undefined when there is no table. For a family without rules, a table that cannot be read is none. */

@@ -3,22 +3,11 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Family } from '../../src/address/ip.ts'
-import { parsePrefix } from '../../src/address/prefix.ts'
 import type { Firewall } from '../../src/masquerade/firewall.ts'
 import { Iptables } from '../../src/masquerade/iptables.ts'
 import { Nftables } from '../../src/masquerade/nftables.ts'
-import type { FirewallRules } from '../../src/masquerade/rules.ts'
+import { RULES } from './firewall-fixture.ts'
 import { GROUPS, type Member, MEMBERS, NO_ANSWER, Router } from './router.ts'
-
-const RULES: FirewallRules = {
-  networks: {
-    inet: { network: parsePrefix('10.10.0.0/16'), subnet: parsePrefix('10.10.1.0/24') },
-    inet6: { network: parsePrefix('fd10::/48'), subnet: parsePrefix('fd10:0:0:1::/64') },
-  },
-  masquerade: true,
-  forward: true,
-  randomFully: true,
-}
 
 const MODES: Record<string, (netns: string) => Firewall> = {
   'iptables-nft': (netns) => new Iptables({ netns, program: 'iptables-nft' }),
@@ -86,5 +75,22 @@ for (const [mode, open] of Object.entries(MODES)) {
         )
       })
     }
+
+    it(`are ${mode === 'nftables' ? 'not ' : ''}forwarded where the policy of iptables is to drop`, async () => {
+      await using router = await Router.create()
+      const filter = mode === 'nftables' ? 'iptables-nft' : mode
+      const outcome = await open(router.netns).ensure({ ...RULES, forward: false, masquerade: false })
+      assert.deepEqual(outcome, { changes: [], failures: [] })
+      for (const program of [filter, filter.replace('ip', 'ip6')])
+        await router.exec(`${program} -P FORWARD DROP`)
+      const outside = FAMILIES.map((family) => address('outside', family))
+      const seen = () => Promise.all(outside.map((ip) => router.seen('container', ip)))
+      assert.deepEqual(await seen(), [NO_ANSWER, NO_ANSWER])
+      await open(router.netns).ensure({ ...RULES, masquerade: false })
+      // In nftables nothing overrules another table's drop.
+      const hosts =
+        mode === 'nftables' ? [NO_ANSWER, NO_ANSWER] : FAMILIES.map((family) => address('container', family))
+      assert.deepEqual(await seen(), hosts)
+    })
   })
 }

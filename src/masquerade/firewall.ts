@@ -67,7 +67,7 @@ export async function bring(
 ): Promise<readonly Change[]> {
   const done: Change[] = []
   let written = ''
-  let problem: unknown
+  let problem: Error | undefined
   for (let round = 0; ; round++) {
     const { script, changes } = await read()
     if (script === '') return done
@@ -78,7 +78,7 @@ export async function bring(
       problem = undefined
       done.push(...changes)
     } catch (error) {
-      problem = error
+      problem = error as Error
     }
   }
 }

@@ -3,13 +3,14 @@
 import assert from 'node:assert/strict'
 import { mkdir, readdir, readFile, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { after, before, test } from 'node:test'
+import { after, afterEach, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ip, run } from '../../src/lab/command.ts'
 import { putConfig } from '../../src/lab/lab.ts'
 import type { LabHost } from '../../src/lab/topology.ts'
 import { machineState, startTweed, tweed } from '../tweed.ts'
-import { type Agent, fakePeer, type Line, Overlay, picture } from './overlay.ts'
+import type { Agent, Line } from './agent.ts'
+import { fakePeer, Overlay, picture } from './overlay.ts'
 
 const CONFIG = '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan"}}'
 const SUBNET = '10.10.10.0/24'
@@ -20,9 +21,11 @@ let machine: string
 
 before(async () => {
   machine = await machineState()
-  overlay = await Overlay.build(1, undefined)
+  overlay = await Overlay.build(1, CONFIG)
   host = overlay.host(0)
 })
+
+afterEach(() => overlay.killAgents())
 
 after(async () => {
   await overlay[Symbol.asyncDispose]()
@@ -30,10 +33,13 @@ after(async () => {
 })
 
 /** An HTTP request from inside the host. */
-async function fetchOn(path: string): Promise<{ readonly code: number; readonly body: string }> {
+async function fetchOn(
+  { path: netns }: LabHost,
+  path: string,
+): Promise<{ readonly code: number; readonly body: string }> {
   const program = `fetch('http://127.0.0.1:8471${path}').then(async (response) =>
     console.log(JSON.stringify({ code: response.status, body: await response.text() })))`
-  return JSON.parse(await run('nsenter', [`--net=${host.path}`, process.execPath, '--eval', program]))
+  return JSON.parse(await run('nsenter', [`--net=${netns}`, process.execPath, '--eval', program]))
 }
 
 /** No line is there twice. */
@@ -61,35 +67,32 @@ async function withPeer(): Promise<Agent> {
 }
 
 test('it waits for a registry, for a config, for one that can be used, says each once, and goes on', async () => {
-  const agent = overlay.start(host, '--healthz-port=8471')
+  await using fresh = await Overlay.build(1, undefined)
+  const host = fresh.host(0)
+  const registry = `--registry=sqlite:${fresh.lab.registryPath}`
+  const agent = fresh.start(host, '--healthz-port=8471')
   const { msg } = await agent.untilSaid(/registry\.db does not exist/)
-  assert.deepEqual(await fetchOn('/healthz'), { code: 200, body: 'flanneld is running' })
-  const notReady = await fetchOn('/readyz')
+  assert.deepEqual(await fetchOn(host, '/healthz'), { code: 200, body: 'flanneld is running' })
+  const notReady = await fetchOn(host, '/readyz')
   assert.equal(notReady.code, 503)
   assert.deepEqual(notReady.body.split('\n').slice(0, 2), ['flanneld is not ready yet', msg])
-  assert.equal((await fetchOn('/nonsense')).code, 404)
+  assert.equal((await fetchOn(host, '/nonsense')).code, 404)
   await sleep(WHILE)
 
-  const reserve = [
-    'leases',
-    'reserve',
-    `--registry=sqlite:${overlay.lab.registryPath}`,
-    SUBNET,
-    host.publicIp,
-  ]
+  const reserve = ['leases', 'reserve', registry, SUBNET, host.publicIp]
   assert.equal((await tweed(...reserve)).code, 0)
   await agent.untilSaid(/there is no network config in .*: write one with `tweed config put`/)
-  await putConfig(overlay.lab, CONFIG.replace('"vxlan"', '"vxlan", "VNI": 16777216'))
+  await putConfig(fresh.lab, CONFIG.replace('"vxlan"', '"vxlan", "VNI": 16777216'))
   await agent.untilSaid(/^Backend\.VNI is 16777216: .*1 to 16777215$/)
   await sleep(WHILE)
   assert.match((await agent.get('/readyz')).body, /Backend\.VNI is 16777216/)
   assert.equal((await agent.status()).ready, false)
   assert.equal(await ip(host.namespace, 'link show type vxlan'), '')
 
-  const put = startTweed(['config', 'put', `--registry=sqlite:${overlay.lab.registryPath}`, '-'], CONFIG)
+  const put = startTweed(['config', 'put', registry, '-'], CONFIG)
   assert.equal((await put.outcome).code, 0)
   await agent.untilReady()
-  assert.deepEqual(await fetchOn('/readyz'), { code: 200, body: 'flanneld is ready' })
+  assert.deepEqual(await fetchOn(host, '/readyz'), { code: 200, body: 'flanneld is ready' })
   assertNothingRepeated(agent.log)
   assert.equal(agent.said(/./).filter(({ level }) => level === 'warn').length, 3, agent.stderr)
   assert.equal(await agent.end('SIGTERM'), 0)

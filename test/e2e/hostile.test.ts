@@ -4,12 +4,13 @@
  */
 
 import assert from 'node:assert/strict'
-import { after, before, test } from 'node:test'
+import { after, afterEach, before, test } from 'node:test'
 import { ip } from '../../src/lab/command.ts'
 import { printable } from '../../src/status/printable.ts'
 import type { PeerState, PeerStatus, Status } from '../../src/status/status.ts'
 import { tweed } from '../tweed.ts'
-import { type Agent, fakePeer, Overlay, picture, vxlanValue } from './overlay.ts'
+import type { Agent } from './agent.ts'
+import { fakePeer, Overlay, picture, vxlanValue } from './overlay.ts'
 
 const CONFIG = '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan"}}'
 const MAC = '02:00:00:00:be:ef'
@@ -139,6 +140,8 @@ before(async () => {
   const [a, b] = await Promise.all(agents.map((agent) => agent.status()))
   hostile = hostileLeases([a?.mac ?? '', b?.mac ?? ''])
 })
+
+afterEach(() => overlay.sql("DELETE FROM leases WHERE key NOT IN ('10.10.10.0-24', '10.10.11.0-24')"))
 
 after(() => overlay[Symbol.asyncDispose]())
 

@@ -48,6 +48,10 @@ test('a scan of unknown addresses is counted, not logged line by line, and harms
     for (const destination of UNKNOWN) {
       await ping({ netns: a.host.container.path, destination, count: 1, interval: 0, timeout: 0 })
     }
+    const { gateway } = containerAddresses(overlay.host(1).subnet)
+    const options = { netns: a.host.container.path, interval: 10, timeout: 3000 }
+    const first = await ping({ ...options, destination: gateway, count: 3 })
+    assert.deepEqual(first.lost, [], 'an address that had to be asked for during the scan')
     // The kernel resolves some late, or not at all while its table is full: most of them is enough.
     await a.untilStatus('has refused', ({ counters }) => counters.missesRefused - missesRefused > 1000)
   })

@@ -1,7 +1,6 @@
 /** A host's own lease goes while its agent runs: taken again if nobody else has the subnet, else the host withdraws. */
 
 import assert from 'node:assert/strict'
-import { rename } from 'node:fs/promises'
 import { test } from 'node:test'
 import { ip } from '../../src/lab/command.ts'
 import { ping } from '../../src/lab/ping.ts'
@@ -49,14 +48,18 @@ for (const [name, config, reason] of [
   test(`the subnet is somebody else's${name}: the host withdraws, says so, and ends with 1`, async () => {
     await using overlay = await Overlay.connect(config)
     const [a, b] = [overlay.agent(0), overlay.agent(1)]
-    const path = overlay.lab.registryPath
     const foreign = 'route add 198.51.100.0/24 via 192.168.1.99'
     await ip(a.host.namespace, foreign)
-    await rename(path, `${path}.away`)
+    const bringBack = await overlay.moveRegistryAway()
     await a.untilStatus('cut off', ({ registry }) => !registry.available)
     const taken = vxlanValue('192.168.1.66', '02:00:00:00:00:66')
-    sql(`${path}.away`, 'UPDATE leases SET value = ? WHERE key = ?', taken, '10.10.10.0-24')
-    await rename(`${path}.away`, path)
+    sql(
+      `${overlay.lab.registryPath}.away`,
+      'UPDATE leases SET value = ? WHERE key = ?',
+      taken,
+      '10.10.10.0-24',
+    )
+    await bringBack()
 
     assert.equal(await a.ended, 1)
     const last = a.log.at(-1)

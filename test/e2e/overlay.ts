@@ -1,144 +1,18 @@
 /** A lab with real agents and real traffic, for the tests that look at the agent from outside. */
 
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdir } from 'node:fs/promises'
-import { get } from 'node:http'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdir, rename } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { text } from 'node:stream/consumers'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
-import { hostStatus } from '../../src/lab/agent.ts'
 import { attachContainer, buildUnderlay } from '../../src/lab/build.ts'
 import { bridge, ip } from '../../src/lab/command.ts'
 import { labDown, onCleanGround, seedRegistry } from '../../src/lab/lab.ts'
 import { ping } from '../../src/lab/ping.ts'
 import { containerAddresses, type Lab, type LabHost, planLab } from '../../src/lab/topology.ts'
-import { statusSocketPath } from '../../src/status/client.ts'
-import type { PeerStatus, Status } from '../../src/status/status.ts'
 import { remains } from '../tweed.ts'
-
-const TWEED = fileURLToPath(new URL('../../bin/tweed', import.meta.url))
-const PATIENCE = 20_000
-
-/** A line of an agent's log. */
-export type Line = Readonly<Record<string, unknown>> & { readonly level: string; readonly msg: string }
-
-/** One agent process in the namespace of a host. */
-export class Agent {
-  readonly host: LabHost
-  /** The exit status; null when a signal ended it. */
-  readonly ended: Promise<number | null>
-  readonly #child: ChildProcess
-  #stderr = ''
-  #hasEnded = false
-
-  constructor(lab: Lab, host: LabHost, flags: readonly string[]) {
-    this.host = host
-    const words = [
-      `--net=${host.path}`,
-      TWEED,
-      'agent',
-      `--registry=sqlite:${lab.registryPath}`,
-      `--public-ip=${host.publicIp}`,
-      `--subnet-file=${host.subnetFile}`,
-      ...flags,
-    ]
-    const child = spawn('nsenter', words, { stdio: ['ignore', 'ignore', 'pipe'] })
-    child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-      this.#stderr += chunk
-    })
-    this.ended = new Promise((resolve, reject) => {
-      child.once('error', reject)
-      child.once('close', (code) => {
-        this.#hasEnded = true
-        resolve(code)
-      })
-    })
-    this.#child = child
-  }
-
-  get stderr(): string {
-    return this.#stderr
-  }
-
-  /** The whole lines so far. */
-  get log(): Line[] {
-    return this.#stderr
-      .split('\n')
-      .slice(0, -1)
-      .map((line) => JSON.parse(line) as Line)
-  }
-
-  /** The lines whose message matches; `from` is a length that the log had. */
-  said(message: RegExp, from = 0): Line[] {
-    return this.log.slice(from).filter(({ msg }) => message.test(msg))
-  }
-
-  async untilSaid(message: RegExp, from = 0): Promise<Line> {
-    return this.#until(`said ${message}`, () => this.said(message, from)[0])
-  }
-
-  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
-    this.#child.kill(signal)
-    return this.ended
-  }
-
-  status(): Promise<Status> {
-    return hostStatus(this.host)
-  }
-
-  /** The status once it is as wanted. */
-  untilStatus(what: string, matches: (status: Status) => boolean): Promise<Status> {
-    return this.#until(what, async () => {
-      const status = await this.status().catch(() => undefined)
-      return status !== undefined && matches(status) ? status : undefined
-    })
-  }
-
-  untilReady(): Promise<Status> {
-    return this.untilStatus('ready', ({ ready }) => ready)
-  }
-
-  /** The peer with that subnet, or registry key, once it is in that state. */
-  async untilPeer(subnet: string, state: PeerStatus['state']): Promise<PeerStatus> {
-    const find = ({ peers }: Status) => peers.find((peer) => peer.subnet === subnet && peer.state === state)
-    const found = find(
-      await this.untilStatus(`has ${subnet} ${state}`, (status) => find(status) !== undefined),
-    )
-    assert.ok(found !== undefined)
-    return found
-  }
-
-  async untilPeerGone(subnet: string): Promise<void> {
-    const isGone = ({ peers }: Status): boolean => peers.every((peer) => peer.subnet !== subnet)
-    await this.untilStatus(`has no ${subnet}`, isGone)
-  }
-
-  /** What it serves on its socket: `/readyz`. */
-  async get(path: string): Promise<{ readonly code: number | undefined; readonly body: string }> {
-    return new Promise((resolve, reject) => {
-      get({ socketPath: statusSocketPath(this.host.subnetFile), path, agent: false }, (response) => {
-        const { statusCode: code } = response
-        text(response).then((body) => resolve({ code, body }), reject)
-      }).once('error', reject)
-    })
-  }
-
-  /** The first result that is not undefined. */
-  async #until<T>(what: string, probe: () => Promise<T | undefined> | T | undefined): Promise<T> {
-    const deadline = performance.now() + PATIENCE
-    for (;;) {
-      const hasEnded = this.#hasEnded
-      const result = await probe()
-      if (result !== undefined) return result
-      const why = hasEnded ? 'it has ended' : performance.now() > deadline && `${PATIENCE / 1000} s went by`
-      if (why !== false) assert.fail(`${this.host.name} not ${what}: ${why}\n${this.#stderr}`)
-      await sleep(20)
-    }
-  }
-}
+import { Agent } from './agent.ts'
 
 /** The lab, and the agent that was last started on each host. */
 export class Overlay implements AsyncDisposable {
@@ -211,6 +85,10 @@ export class Overlay implements AsyncDisposable {
     return agent
   }
 
+  async killAgents(): Promise<void> {
+    for (const agent of this.agents) await agent.end('SIGKILL')
+  }
+
   /** Runs SQL on the registry as another program would. */
   sql(words: string, ...values: (string | number)[]): void {
     sql(this.lab.registryPath, words, ...values)
@@ -223,6 +101,26 @@ export class Overlay implements AsyncDisposable {
 
   removeLease(key: string): void {
     this.sql('DELETE FROM leases WHERE key = ?', key)
+  }
+
+  /** Until the function that it gives is called. */
+  async moveRegistryAway(): Promise<() => Promise<void>> {
+    const path = this.lab.registryPath
+    await rename(path, `${path}.away`)
+    return () => rename(`${path}.away`, path)
+  }
+
+  /** By another process, until the function that it gives is called. */
+  async lockRegistry(): Promise<() => Promise<void>> {
+    const program = `const { DatabaseSync } = require('node:sqlite')
+      new DatabaseSync(process.argv[1]).exec('BEGIN EXCLUSIVE'); console.log('locked'); setInterval(() => {}, 1000)`
+    const words = ['--eval', program, this.lab.registryPath]
+    const locker = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'ignore'] })
+    await once(locker.stdout, 'data')
+    return async () => {
+      locker.kill('SIGKILL')
+      await once(locker, 'exit')
+    }
   }
 
   /** What tweed has in the kernel of each host. */

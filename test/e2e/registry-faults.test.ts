@@ -4,13 +4,12 @@
  */
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { copyFile, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { after, before, test } from 'node:test'
 import { run } from '../../src/lab/command.ts'
 import { tweed } from '../tweed.ts'
-import { type Agent, fakePeer, Overlay, picture } from './overlay.ts'
+import type { Agent } from './agent.ts'
+import { fakePeer, Overlay, picture } from './overlay.ts'
 
 const CONFIG = '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan"}}'
 
@@ -23,18 +22,6 @@ before(async () => {
 })
 
 after(() => overlay[Symbol.asyncDispose]())
-
-/** Runs a program that locks the registry, until the function that is returned is called. */
-async function lock(): Promise<() => Promise<void>> {
-  const program = `const { DatabaseSync } = require('node:sqlite')
-    new DatabaseSync(process.argv[1]).exec('BEGIN EXCLUSIVE'); console.log('locked'); setInterval(() => {}, 1000)`
-  const locker = spawn(process.execPath, ['--eval', program, path], { stdio: ['ignore', 'pipe', 'ignore'] })
-  await once(locker.stdout, 'data')
-  return async () => {
-    locker.kill('SIGKILL')
-    await once(locker, 'exit')
-  }
-}
 
 /** For root, too: the directory is mounted over itself, read-only. */
 async function mountReadOnly(): Promise<() => Promise<void>> {
@@ -53,12 +40,9 @@ const FAULTS: readonly {
   {
     name: 'moved away',
     reason: /does not exist$/,
-    async cause() {
-      await rename(path, `${path}.away`)
-      return () => rename(`${path}.away`, path)
-    },
+    cause: () => overlay.moveRegistryAway(),
   },
-  { name: 'locked', reason: /is locked by another process$/, cause: lock },
+  { name: 'locked', reason: /is locked by another process$/, cause: () => overlay.lockRegistry() },
   { name: 'read-only', reason: /is read-only/, cause: mountReadOnly },
   { name: 'overwritten', reason: /is damaged/, cause: () => damage(() => writeFile(path, 'x'.repeat(8192))) },
   { name: 'truncated', reason: /is damaged/, cause: () => damage(() => truncate(path, 5000)) },

@@ -1,20 +1,15 @@
 /** An agent comes back to what has changed while it was away, or to a registry that is away itself. */
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { rename } from 'node:fs/promises'
 import { after, before, test } from 'node:test'
 import { fakePeer, Overlay } from './overlay.ts'
 
 const CONFIG = '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan"}}'
 
 let overlay: Overlay
-let path: string
 
 before(async () => {
   overlay = await Overlay.connect(CONFIG)
-  path = overlay.lab.registryPath
 })
 
 after(() => overlay[Symbol.asyncDispose]())
@@ -46,25 +41,9 @@ test('peers that left and came while it was away are exchanged in its first turn
   })
 })
 
-async function moveAway(): Promise<() => Promise<void>> {
-  await rename(path, `${path}.away`)
-  return () => rename(`${path}.away`, path)
-}
-
-async function lock(): Promise<() => Promise<void>> {
-  const program = `const { DatabaseSync } = require('node:sqlite')
-    new DatabaseSync(process.argv[1]).exec('BEGIN EXCLUSIVE'); console.log('locked'); setInterval(() => {}, 1000)`
-  const locker = spawn(process.execPath, ['--eval', program, path], { stdio: ['ignore', 'pipe', 'ignore'] })
-  await once(locker.stdout, 'data')
-  return async () => {
-    locker.kill('SIGKILL')
-    await once(locker, 'exit')
-  }
-}
-
 for (const [fault, cause, reason] of [
-  ['missing', moveAway, /does not exist$/],
-  ['locked', lock, /is locked by another process$/],
+  ['missing', () => overlay.moveRegistryAway(), /does not exist$/],
+  ['locked', () => overlay.lockRegistry(), /is locked by another process$/],
 ] as const) {
   test(`restarted while the registry is ${fault}: nothing is touched until its leases are known`, async () => {
     const a = overlay.agent(0)

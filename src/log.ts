@@ -6,8 +6,9 @@ import pretty from 'pino-pretty'
 export type { Logger }
 
 /** Synchronous on purpose: the last line before an exit is the one that is needed at 3 a.m. */
-export function createLogger(terminal: boolean): Logger {
-  const options = { base: null, timestamp: pino.stdTimeFunctions.isoTime }
+export function createLogger(terminal: boolean, verbose: boolean): Logger {
+  const level = verbose ? 'debug' : 'info'
+  const options = { base: null, level, timestamp: pino.stdTimeFunctions.isoTime }
   if (!terminal) {
     const formatters = { level: (level: string) => ({ level }) }
     return pino({ ...options, formatters }, pino.destination({ dest: 2, sync: true }))

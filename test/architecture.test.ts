@@ -125,14 +125,35 @@ const RULES: readonly Rule[] = [
   },
   {
     files: ['status/*'],
-    may: ['status/*', STATE, 'backend/backend.ts', NETWORK_CONFIG, LEASE_MODEL, 'log.ts'],
+    may: [
+      'status/*',
+      STATE,
+      'backend/backend.ts',
+      NETWORK_CONFIG,
+      LEASE_MODEL,
+      'masquerade/firewall.ts',
+      'log.ts',
+    ],
     pure: false,
     why: 'the journal writes down what happened: it knows what everything is, and does nothing',
+  },
+  {
+    files: ['masquerade/{rules,iptables-rules,nftables-rules}.ts'],
+    may: ['masquerade/*', ADDRESS],
+    pure: true,
+    why: 'which rules there shall be is decided without a packet filter',
+  },
+  {
+    files: ['masquerade/*'],
+    may: ['masquerade/*', ADDRESS],
+    pure: false,
+    why: 'the packet filter is its own kernel: nothing of it is in the plan of routes and neighbours',
   },
   {
     files: ['agent/*'],
     may: [
       'agent/*',
+      'masquerade/{firewall,mode}.ts',
       'config/*',
       'backend/*',
       LEASE_MODEL,
@@ -262,9 +283,9 @@ describe('who may import whom', () => {
     const pure = SOURCES.filter(({ path }) => ruleOf(path)?.pure === true)
     assert.ok(pure.length > 20)
     const imports = pure.flatMap(({ path, imports }) =>
-      // A hash is a function; of the system's constants the codec has the names of the error numbers.
+      // A hash and a comparison are functions; of the system's constants the codec has the names of error numbers.
       imports
-        .filter((name) => !name.endsWith('.ts') && name !== 'node:crypto' && name !== 'node:os')
+        .filter((name) => !name.endsWith('.ts') && !['node:crypto', 'node:os', 'node:util'].includes(name))
         .map((name) => `${path} imports ${name}`),
     )
     assert.deepEqual(imports, [])

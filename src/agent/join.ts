@@ -14,8 +14,18 @@ export interface AgentOptions {
   readonly registry: LeaseRegistry
   readonly interface: InterfaceChoice
   readonly subnetFile: string
+  readonly firewall: FirewallOptions
   /** How long leases are kept that a replaced registry lacks. Milliseconds. */
   readonly grace: number
+}
+
+/** Which rules the packet filter shall have. */
+export interface FirewallOptions {
+  readonly masquerade: boolean
+  readonly forward: boolean
+  readonly randomFully: boolean
+  /** Between two looks at the rules. Milliseconds. */
+  readonly interval: number
 }
 
 /** How often what is not there yet is looked for. Milliseconds. */

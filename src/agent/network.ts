@@ -12,6 +12,8 @@ import { isCompatible } from '../lease/allocate.ts'
 import type { Grace } from '../lease/grace.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import { type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
+import { keep } from '../masquerade/firewall.ts'
+import { openFirewall } from '../masquerade/mode.ts'
 import type { Share } from '../state.ts'
 import type { Journal, Membership } from '../status/journal.ts'
 import { type AgentOptions, pause, readHost } from './join.ts'
@@ -38,6 +40,8 @@ export class Network {
   readonly #known = Promise.withResolvers<void>()
   /** Resolves with the first turn; false when there is none any more. */
   readonly #programmed = Promise.withResolvers<boolean>()
+  /** Resolves with the first look at the packet filter, or when there is none any more. */
+  readonly #filtered = Promise.withResolvers<void>()
   /** Aborted when what the agent joined with has changed: it is to join again. */
   readonly #changed = new AbortController()
   #graceTimer: NodeJS.Timeout | undefined
@@ -71,6 +75,7 @@ export class Network {
       this.#followLeases(),
       this.#followKernel(),
       this.#followHost(),
+      this.#followFirewall(),
       this.#holdLease(),
       this.#writeSubnetFile(),
     ]
@@ -139,8 +144,29 @@ export class Network {
     }
   }
 
+  /** Without rules to keep, the programs of the packet filter need not be there. */
+  async #followFirewall(): Promise<void> {
+    const { masquerade, forward, randomFully, interval } = this.#options.firewall
+    const { config, lease } = this.#membership
+    const network = config.ranges.inet?.network
+    const subnet = lease.subnets.inet
+    const networks = network === undefined || subnet === undefined ? {} : { inet: { network, subnet } }
+    try {
+      if (!masquerade && !forward) return
+      const opened = await openFirewall(config.enableNftables ? 'nftables' : 'iptables', {})
+      const rules = { networks, masquerade, forward, randomFully }
+      for await (const report of keep({ ...opened, rules, interval }, this.#signal)) {
+        this.#journal.firewall(report)
+        this.#filtered.resolve()
+      }
+    } finally {
+      this.#filtered.resolve()
+    }
+  }
+
   /** Tells Docker and CNI plugins once there is a network; tries until the file can be written. */
   async #writeSubnetFile(): Promise<void> {
+    await this.#filtered.promise
     if (!(await this.#programmed.promise)) return
     const { subnetFile } = this.#options
     while (!this.#signal.aborted) {
@@ -224,7 +250,7 @@ export class Network {
         networks,
         subnets: lease.subnets,
         mtu: backend.mtu,
-        ipMasquerade: false,
+        ipMasquerade: this.#options.firewall.masquerade,
       })
       return ''
     } catch (error) {

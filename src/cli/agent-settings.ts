@@ -1,83 +1,61 @@
-/** The agent's command line: flanneld's flags, and a few of tweed's own, as settings that are checked. */
+/** The agent's command line and environment as settings that are checked. */
 
+import type { AgentOptions } from '../agent/join.ts'
 import { AddressError, type Ip, ipFamily, parseIp } from '../address/ip.ts'
-import { FlagError, type FlagTable, formatFlags, parseFlags } from '../config/flags.ts'
-import type { InterfaceChoice } from '../kernel/host.ts'
-import { parseRegistryAddress } from '../lease/registry.ts'
-import { SqliteRegistry } from '../lease/sqlite.ts'
-
-const FLAGS = {
-  registry: {
-    kind: 'string',
-    default: 'sqlite:/var/lib/tweed/registry.db',
-    help: 'where leases are kept: sqlite:PATH',
-  },
-  iface: {
-    kind: 'string',
-    default: '',
-    help: 'external interface, by name or IP; else that of -public-ip or of the default route',
-    repeatable: true,
-  },
-  'iface-regex': {
-    kind: 'string',
-    default: '',
-    help: 'external interface, by a regular expression for its IP or name; tried after -iface',
-    repeatable: true,
-  },
-  'iface-can-reach': {
-    kind: 'string',
-    default: '',
-    help: 'external interface: the one through which this IP is reached',
-  },
-  'public-ip': {
-    kind: 'string',
-    default: '',
-    help: 'IP that other hosts send to; else the address of the interface',
-  },
-  'subnet-file': {
-    kind: 'string',
-    default: '/run/flannel/subnet.env',
-    help: 'file for the subnet, network and MTU; the status socket stands beside it',
-  },
-  'healthz-ip': { kind: 'string', default: '0.0.0.0', help: 'IP of the health server' },
-  'healthz-port': { kind: 'integer', default: '0', help: 'port of the health server; 0: none' },
-  'subnet-lease-renew-margin': {
-    kind: 'integer',
-    default: '60',
-    help: 'minutes before its end that the lease is renewed, 1 to 1439',
-  },
-  'lease-grace': {
-    kind: 'integer',
-    default: '300',
-    help: 'seconds that leases are kept which a replaced registry lacks',
-  },
-  help: { kind: 'boolean', default: 'false', help: 'print this help' },
-} as const satisfies FlagTable
+import { FlagError, type Flags, formatFlags, parseFlags } from '../config/flags.ts'
+import { AGENT_FLAGS, NOT_YET } from './agent-flags.ts'
+import type { RegistryChoice } from './open-registry.ts'
 
 export interface Settings {
-  readonly registry: SqliteRegistry
-  readonly interface: InterfaceChoice
-  readonly subnetFile: string
+  readonly agent: Omit<AgentOptions, 'registry'>
+  readonly registry: RegistryChoice
+  /** Before its end that the lease is renewed. Milliseconds. */
+  readonly renewMargin: number
   readonly healthz: { readonly host: string; readonly port: number } | undefined
-  /** Milliseconds. */
-  readonly grace: number
+  readonly verbose: boolean
 }
 
-const MINUTE = 60_000
+/** What was asked for instead of a run. */
+export type Question = 'help' | 'version'
 
-/** Undefined when the help was asked for, and printed. @throws {FlagError} {@link RegistryError} */
-export function readSettings(argv: readonly string[]): Settings | undefined {
-  const flags = parseFlags(FLAGS, argv)
-  if (flags.boolean('help')) {
-    process.stdout.write(`Usage: tweed agent [flags]\n${formatFlags(FLAGS)}`)
-    return undefined
+const SECOND = 1000
+const MINUTE = 60 * SECOND
+
+/** flanneld's variables: `FLANNELD_IFACE` for `-iface`. */
+const PREFIX = 'FLANNELD_'
+
+/** @throws {FlagError} naming the flag or variable, its value and what is allowed. */
+export function readSettings(
+  argv: readonly string[],
+  variables: Readonly<Record<string, string | undefined>>,
+): Settings | Question {
+  const asked = parseFlags(AGENT_FLAGS, argv)
+  if (asked.boolean('help')) return 'help'
+  if (asked.boolean('version')) return 'version'
+  const flags = parseFlags(AGENT_FLAGS, argv, { prefix: PREFIX, variables })
+  for (const name of NOT_YET) {
+    if (flags.text(name) !== AGENT_FLAGS[name].default) {
+      throw new FlagError(`flag -${name} is ${flags.text(name)}: this version does not have it; leave it out`)
+    }
   }
-  const port = within('healthz-port', flags.integer('healthz-port'), 0, 65535)
-  const margin = within('subnet-lease-renew-margin', flags.integer('subnet-lease-renew-margin'), 1, 1439)
+  const port = within(flags, 'healthz-port', 0, 65535)
   return {
-    registry: new SqliteRegistry(parseRegistryAddress(flags.text('registry')).path, {
-      renewMargin: margin * MINUTE,
-    }),
+    agent: readAgentOptions(flags),
+    registry: readRegistry(flags),
+    renewMargin: within(flags, 'subnet-lease-renew-margin', 1, 1439) * MINUTE,
+    healthz: port === 0 ? undefined : { host: flags.text('healthz-ip'), port },
+    verbose: flags.integer('v') > 0,
+  }
+}
+
+export function formatHelp(): string {
+  return `Usage: tweed agent [OPTION]...\n${formatFlags(AGENT_FLAGS)}`
+}
+
+type AgentFlags = Flags<typeof AGENT_FLAGS>
+
+function readAgentOptions(flags: AgentFlags): Omit<AgentOptions, 'registry'> {
+  return {
     interface: {
       ifaces: flags.all('iface'),
       regexes: flags.all('iface-regex').map(toRegex),
@@ -85,8 +63,26 @@ export function readSettings(argv: readonly string[]): Settings | undefined {
       publicIp: toIp('public-ip', flags.text('public-ip')),
     },
     subnetFile: flags.text('subnet-file'),
-    healthz: port === 0 ? undefined : { host: flags.text('healthz-ip'), port },
-    grace: within('lease-grace', flags.integer('lease-grace'), 0, 86_400) * 1000,
+    firewall: {
+      masquerade: flags.boolean('ip-masq'),
+      forward: flags.boolean('iptables-forward-rules'),
+      randomFully: !flags.boolean('ip-masq-fully-random-disable'),
+      interval: within(flags, 'iptables-resync', 1, 86_400) * SECOND,
+    },
+    grace: within(flags, 'lease-grace', 0, 86_400) * SECOND,
+  }
+}
+
+function readRegistry(flags: AgentFlags): RegistryChoice {
+  return {
+    registry: flags.text('registry'),
+    endpoints: flags.text('etcd-endpoints'),
+    prefix: flags.text('etcd-prefix'),
+    ca: flags.text('etcd-cafile'),
+    cert: flags.text('etcd-certfile'),
+    key: flags.text('etcd-keyfile'),
+    user: flags.text('etcd-username'),
+    password: flags.text('etcd-password'),
   }
 }
 
@@ -110,7 +106,8 @@ function toRegex(text: string): RegExp {
   }
 }
 
-function within(name: string, value: number, min: number, max: number): number {
+function within(flags: AgentFlags, name: keyof typeof AGENT_FLAGS, min: number, max: number): number {
+  const value = flags.integer(name)
   if (value >= min && value <= max) return value
   throw new FlagError(`flag -${name} is ${value}: it must be a whole number from ${min} to ${max}`)
 }

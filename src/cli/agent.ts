@@ -4,28 +4,35 @@ import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { runAgent as run } from '../agent/agent.ts'
 import { FlagError } from '../config/flags.ts'
-import { RegistryError } from '../lease/registry.ts'
+import { type LeaseRegistry, RegistryError } from '../lease/registry.ts'
 import { createLogger, type Logger } from '../log.ts'
 import { statusSocketPath } from '../status/client.ts'
 import { serve } from '../status/http.ts'
 import { Journal } from '../status/journal.ts'
+import { notifySystemd } from '../status/systemd.ts'
 import { VERSION } from '../version.ts'
-import { readSettings, type Settings } from './agent-settings.ts'
+import { formatHelp, type Question, readSettings, type Settings } from './agent-settings.ts'
+import { openRegistry } from './open-registry.ts'
 
 /** Exit status: 0 after SIGTERM or SIGINT, 1 on what an operator must mend, 2 for a wrong command line. */
 export async function runAgent(argv: readonly string[]): Promise<number> {
-  let settings: Settings | undefined
+  let settings: Settings | Question
+  let registry: LeaseRegistry
   try {
-    settings = readSettings(argv)
+    settings = readSettings(argv, process.env)
+    if (settings === 'help' || settings === 'version') {
+      process.stderr.write(settings === 'help' ? formatHelp() : `${VERSION}\n`)
+      return 0
+    }
+    registry = await openRegistry(settings.registry, settings.renewMargin)
   } catch (error) {
     if (!(error instanceof FlagError || error instanceof RegistryError)) throw error
     process.stderr.write(`tweed agent: ${error.message}\n`)
     return 2
   }
-  if (settings === undefined) return 0
-  const log = createLogger(process.stderr.isTTY)
+  const log = createLogger(process.stderr.isTTY, settings.verbose)
   try {
-    await runUntilSignal(settings, log)
+    await runUntilSignal(settings, registry, log)
     return 0
   } catch (error) {
     log.fatal({ err: error }, error instanceof Error ? error.message : String(error))
@@ -33,8 +40,9 @@ export async function runAgent(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function runUntilSignal(settings: Settings, log: Logger): Promise<void> {
-  const { registry, subnetFile, healthz } = settings
+async function runUntilSignal(settings: Settings, registry: LeaseRegistry, log: Logger): Promise<void> {
+  const { agent, healthz } = settings
+  const { subnetFile } = agent
   const stop = new AbortController()
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     process.once(name, () => {
@@ -42,14 +50,16 @@ async function runUntilSignal(settings: Settings, log: Logger): Promise<void> {
       stop.abort()
     })
   }
-  const journal = new Journal(log, VERSION, registry.name)
+  const { NOTIFY_SOCKET } = process.env
+  const journal = new Journal(log, VERSION, registry.name, () => notifySystemd(NOTIFY_SOCKET, 'READY=1'))
   await mkdir(dirname(subnetFile), { recursive: true, mode: 0o755 })
   const servers = [await serve(journal, { kind: 'socket', path: statusSocketPath(subnetFile) })]
   try {
     if (healthz !== undefined) servers.push(await serve(journal, { kind: 'port', ...healthz }))
     log.info({ version: VERSION, registry: registry.name }, 'tweed agent starts')
-    await run(settings, journal, stop.signal)
+    await run({ ...agent, registry }, journal, stop.signal)
   } finally {
+    notifySystemd(NOTIFY_SOCKET, 'STOPPING=1')
     for (const server of servers) server.close().closeAllConnections()
     await registry.close()
   }

@@ -32,6 +32,8 @@ export async function startAgent(
     'agent',
     `--registry=sqlite:${lab.registryPath}`,
     '--iface=eth0',
+    // A fresh machine has no iptables, and a lab drops nothing.
+    '--iptables-forward-rules=false',
     `--public-ip=${host.publicIp}`,
     `--subnet-file=${host.subnetFile}`,
   ]

@@ -9,6 +9,7 @@ import type { Outcome } from '../lease/admission.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import type { LeaseSnapshot } from '../lease/registry.ts'
 import type { Logger } from '../log.ts'
+import type { FirewallReport } from '../masquerade/firewall.ts'
 import { type Failure, type Key, keyOf, type Operation, type Report, type Share } from '../state.ts'
 import { Peers } from './peers.ts'
 import { printable } from './printable.ts'
@@ -34,6 +35,7 @@ export class Journal {
   readonly #log: Logger
   readonly #version: string
   readonly #registryName: string
+  readonly #tellReady: () => void
   readonly #started = performance.now()
   /** The last thing said on a topic: it is not said twice. */
   readonly #said = new Map([['subnet file', 'not written yet']])
@@ -60,12 +62,15 @@ export class Journal {
   #registryFault = ''
   #kernelFault = ''
   #hostFault = ''
+  #firewallFault = ''
   #subnetFileFault = 'not written yet'
   #configFault = ''
   #refusedUntold = 0
   #refusedTold = Number.NEGATIVE_INFINITY
 
-  constructor(log: Logger, version: string, registryName: string) {
+  /** @param tellReady Called once, when everything is as it should be for the first time. */
+  constructor(log: Logger, version: string, registryName: string, tellReady: () => void = () => undefined) {
+    this.#tellReady = tellReady
     this.#log = log
     this.#version = version
     this.#registryName = registryName
@@ -120,6 +125,22 @@ export class Journal {
     this.#say('config', why, () => {
       if (why === '') this.#log.info('the network config is again the one in use')
       else this.#log.warn(why)
+    })
+  }
+
+  firewall({ changes, repaired, failures }: FirewallReport): void {
+    for (const change of changes) {
+      const text = `firewall: ${change.chain}: ${change.why}`
+      if (repaired.includes(change)) this.#log.warn(`repaired ${text}`)
+      else this.#log.info(text)
+    }
+    this.#counters.repaired += repaired.length
+    if (repaired.length > 0)
+      this.repairs.set('rules change', (this.repairs.get('rules change') ?? 0) + repaired.length)
+    this.#firewallFault = failures.map(({ family, error }) => `${family}: ${error.message}`).join('; ')
+    this.#say('firewall', this.#firewallFault, () => {
+      if (this.#firewallFault === '') this.#log.info('firewall: the rules hold again')
+      else this.#log.error(`firewall: ${this.#firewallFault}`)
     })
   }
 
@@ -192,8 +213,11 @@ export class Journal {
   subnetFile(path: string, fault: string): void {
     this.#subnetFileFault = fault
     this.#say('subnet file', fault, () => {
-      if (fault === '') this.#log.info(`wrote subnet file ${path}`)
-      else this.#log.error(`failed to write subnet file ${path}: ${fault}`)
+      if (fault === '') {
+        this.#log.info(`Wrote subnet file to ${path}`)
+        this.#log.info('flannel is ready')
+        this.#tellReady()
+      } else this.#log.error(`failed to write subnet file ${path}: ${fault}`)
     })
   }
 
@@ -206,6 +230,7 @@ export class Journal {
       this.#waiting,
       this.#registryFault && `registry: ${this.#registryFault}`,
       this.#hostFault && `host: ${this.#hostFault}`,
+      this.#firewallFault && `firewall: ${this.#firewallFault}`,
       this.#kernelFault && `kernel: ${this.#kernelFault}`,
       this.#subnetFileFault && `subnet file: ${this.#subnetFileFault}`,
       this.#configFault,

@@ -204,7 +204,7 @@ test('a subnet file that cannot be written is said once, keeps it from being rea
     await sleep(WHILE)
     assertNothingRepeated(agent.log)
     await run('mount', ['-o', 'remount,nr_inodes=10', directory])
-    await agent.untilSaid(/^wrote subnet file .*full\/subnet\.env$/)
+    await agent.untilSaid(/^Wrote subnet file to .*full\/subnet\.env$/)
     assert.equal(await agent.end('SIGTERM'), 0)
     assert.deepEqual((await readdir(directory)).toSorted(), ['subnet.env'])
   } finally {

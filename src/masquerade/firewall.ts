@@ -5,16 +5,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Family } from '../address/ip.ts'
-import { type FirewallRules, type PlannedRules, planRules } from './rules.ts'
-
-/** One chain that was not as wanted, and was put right. */
-export interface Change {
-  readonly family: Family
-  /** As the filter names it: `nat FLANNEL-POSTRTG`, `flannel-ipv4 postrtg`. */
-  readonly chain: string
-  /** What differed, for the log. */
-  readonly why: string
-}
+import { type Change, type FilterPlan, type FirewallRules, type PlannedRules, planRules } from './rules.ts'
 
 export interface Failure {
   readonly family: Family
@@ -49,12 +40,6 @@ export async function planSupported(
   const isRandom = planned.masquerade.some(({ verdict }) => verdict === 'masquerade fully-random')
   if (!isRandom || (await supportsRandomFully(planned))) return planned
   return planRules({ ...rules, randomFully: false }, family)
-}
-
-/** What leads from the actual rules of one family to the wanted ones; the script is empty when nothing differs. */
-export interface FilterPlan {
-  readonly script: string
-  readonly changes: readonly Change[]
 }
 
 /** Other programs write, too: what they change between our reading and our writing is read and planned again. */

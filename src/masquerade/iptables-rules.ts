@@ -7,9 +7,10 @@
  */
 
 import type { Family } from '../address/ip.ts'
-import type { Change, FilterPlan } from './firewall.ts'
 import {
   type AddressMatch,
+  type Change,
+  type FilterPlan,
   KUBE_PROXY_MARK,
   type PlannedRules,
   PURPOSES,

@@ -5,16 +5,9 @@
 
 import type { Family } from '../address/ip.ts'
 import { CommandError, run } from './command.ts'
-import {
-  bring,
-  type FilterPlan,
-  type Firewall,
-  forEachFamily,
-  type Outcome,
-  planSupported,
-} from './firewall.ts'
+import { bring, type Firewall, forEachFamily, type Outcome, planSupported } from './firewall.ts'
 import { parseSave, planRestore } from './iptables-rules.ts'
-import { type FirewallRules, isEmpty, NO_RULES, type PlannedRules } from './rules.ts'
+import { type FilterPlan, type FirewallRules, isEmpty, NO_RULES, type PlannedRules } from './rules.ts'
 
 export interface IptablesOptions {
   /** `iptables-legacy` or `iptables-nft` where it has to be that one. */

@@ -13,9 +13,9 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Family } from '../address/ip.ts'
 import { prefixBase, prefixLength } from '../address/prefix.ts'
-import type { FilterPlan } from './firewall.ts'
 import {
   type AddressMatch,
+  type FilterPlan,
   isEmpty,
   KUBE_PROXY_MARK,
   type PlannedRules,

@@ -55,6 +55,21 @@ export type PlannedRules = Readonly<Record<Purpose, readonly Rule[]>>
 export const PURPOSES = ['masquerade', 'forward'] as const
 export type Purpose = (typeof PURPOSES)[number]
 
+/** What leads from the actual rules of one family to the wanted ones; the script is empty when nothing differs. */
+export interface FilterPlan {
+  readonly script: string
+  readonly changes: readonly Change[]
+}
+
+/** One chain, or table of chains, that was not as wanted, and was put right. */
+export interface Change {
+  readonly family: Family
+  /** As the filter names it: `nat FLANNEL-POSTRTG`, or the table `flannel-ipv4`. */
+  readonly chain: string
+  /** What differed, for the log. */
+  readonly why: string
+}
+
 export function planRules(rules: FirewallRules, family: Family): PlannedRules {
   const overlay = rules.networks[family]
   return {

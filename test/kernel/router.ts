@@ -57,15 +57,6 @@ export class Router implements AsyncDisposable {
     return await this.#exec('host', words.split(' '), input)
   }
 
-  /** `iptables-save` and its like, without what changes by itself: counters and comments. */
-  async save(program: string): Promise<string[]> {
-    const text = await this.exec(program)
-    return text
-      .split('\n')
-      .filter((line) => line !== '' && !line.startsWith('#'))
-      .map((line) => line.replace(/\[\d+:\d+\]/, ''))
-  }
-
   /** The source address that `destination` sees in a datagram, which is sent from `source` if that is given. */
   async seen(from: Member | 'host', destination: string, source = ''): Promise<string> {
     const program = [process.execPath, '--eval', CLIENT, destination, source]

@@ -88,6 +88,7 @@ async function acquire(
   signal: AbortSignal,
 ): Promise<Membership> {
   const config = parseNetworkConfig(configText)
+  journal.foundConfig(config)
   const host = await readHost(options.interface)
   const backend = createBackend(config, host)
   const previous = await readSubnetFile(options.subnetFile)

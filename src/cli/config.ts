@@ -1,12 +1,9 @@
 /** `tweed config`: the network config in the registry. */
 
+import { RegistryError } from '../lease/registry.ts'
 import { readConfigFile } from './config-file.ts'
 import { createProgram, runProgram } from './program.ts'
-import { useRegistry, withRegistry } from './registry.ts'
-
-interface RegistryOption {
-  readonly registry: string
-}
+import { type RegistryOptions, useRegistry, withRegistry } from './registry.ts'
 
 export async function runConfig(argv: readonly string[]): Promise<void> {
   const program = createProgram('tweed config', 'the network config that the hosts of a network share')
@@ -25,21 +22,21 @@ export async function runConfig(argv: readonly string[]): Promise<void> {
   await runProgram(program, argv)
 }
 
-async function get({ registry: path }: RegistryOption): Promise<void> {
-  const config = await useRegistry(path, (registry) => registry.readConfig(new AbortController().signal))
-  if (config === undefined) {
-    process.stderr.write(
-      `tweed: sqlite:${path} has no network config: \`tweed config put FILE\` writes one\n`,
+async function get(options: RegistryOptions): Promise<void> {
+  const config = await useRegistry(options, async (registry) => {
+    const text = await registry.readConfig(new AbortController().signal)
+    if (text !== undefined) return text
+    throw new RegistryError(
+      'not-found',
+      `${registry.name} has no network config: \`tweed config put FILE\` writes one`,
     )
-    process.exitCode = 1
-  } else {
-    process.stdout.write(config.endsWith('\n') ? config : `${config}\n`)
-  }
+  })
+  process.stdout.write(config.endsWith('\n') ? config : `${config}\n`)
 }
 
-async function put(file: string, { registry: path }: RegistryOption): Promise<void> {
+async function put(file: string, options: RegistryOptions): Promise<void> {
   const config = await readConfigFile(file)
-  await useRegistry(path, (registry) => registry.putConfig(config))
+  await useRegistry(options, (registry) => registry.putConfig(config))
 }
 
 async function check(file: string): Promise<void> {

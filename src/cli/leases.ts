@@ -5,12 +5,8 @@ import { type Prefix, parsePrefix } from '../address/prefix.ts'
 import type { Lease } from '../lease/lease.ts'
 import { type LeaseRegistry, type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
 import { argument, createProgram, runProgram } from './program.ts'
-import { useRegistry, withRegistry } from './registry.ts'
+import { type RegistryOptions, useRegistry, withRegistry } from './registry.ts'
 import { formatTable } from './table.ts'
-
-interface RegistryOption {
-  readonly registry: string
-}
 
 export async function runLeases(argv: readonly string[]): Promise<void> {
   const program = createProgram('tweed leases', 'the leases and reservations of the network')
@@ -29,8 +25,8 @@ export async function runLeases(argv: readonly string[]): Promise<void> {
   await runProgram(program, argv)
 }
 
-async function list({ registry: path, json }: RegistryOption & { readonly json?: true }): Promise<void> {
-  const { leases, malformed } = await useRegistry(path, firstSnapshot)
+async function list({ json, ...options }: RegistryOptions & { readonly json?: true }): Promise<void> {
+  const { leases, malformed } = await useRegistry(options, firstSnapshot)
   const sorted = [...leases.values()].toSorted((a, b) => (a.key < b.key ? -1 : 1))
   if (json === true) {
     process.stdout.write(`${JSON.stringify(sorted.map(leaseJson), undefined, 2)}\n`)
@@ -41,12 +37,12 @@ async function list({ registry: path, json }: RegistryOption & { readonly json?:
   for (const [key, reason] of malformed) process.stderr.write(`tweed: ${key} is no lease: ${reason}\n`)
 }
 
-async function reserve(subnet: Prefix, publicIp: Ip, { registry: path }: RegistryOption): Promise<void> {
-  await useRegistry(path, (registry) => registry.reserve(subnet, publicIp))
+async function reserve(subnet: Prefix, publicIp: Ip, options: RegistryOptions): Promise<void> {
+  await useRegistry(options, (registry) => registry.reserve(subnet, publicIp))
 }
 
-async function release(subnet: Prefix, { registry: path }: RegistryOption): Promise<void> {
-  await useRegistry(path, (registry) => registry.release(subnet))
+async function release(subnet: Prefix, options: RegistryOptions): Promise<void> {
+  await useRegistry(options, (registry) => registry.release(subnet))
 }
 
 /** @throws {RegistryError} */

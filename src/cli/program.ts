@@ -38,7 +38,7 @@ export async function runProgram(program: Command, argv: readonly string[]): Pro
     if (error instanceof CommanderError) {
       process.exitCode = error.exitCode === 0 ? 0 : 2
     } else if (isExpected(error)) {
-      process.exitCode = 1
+      process.exitCode = error instanceof RegistryError && error.code === 'invalid' ? 2 : 1
       process.stderr.write(`tweed: ${error.message}\n`)
     } else {
       throw error

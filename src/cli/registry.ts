@@ -1,32 +1,49 @@
-/** Which registry a command works on: `--registry`. */
+/** Which registry an admin command works on: the agent's flags for it, and its environment. */
 
-import { type Command, InvalidArgumentError, Option } from 'commander'
-import {
-  type LeaseRegistry,
-  parseRegistryAddress,
-  type RegistryAdmin,
-  RegistryError,
-} from '../lease/registry.ts'
-import { SqliteRegistry } from '../lease/sqlite.ts'
+import { type Command, Option } from 'commander'
+import type { LeaseRegistry, RegistryAdmin } from '../lease/registry.ts'
+import { AGENT_FLAGS } from './agent-flags.ts'
+import { openRegistry, type RegistryChoice } from './open-registry.ts'
 
-const DEFAULT_REGISTRY = 'sqlite:/var/lib/tweed/registry.db'
-
-type AdminRegistry = LeaseRegistry & RegistryAdmin
-
-/** Adds `--registry sqlite:PATH` to a command; its value is the path. */
-export function withRegistry(command: Command): Command {
-  const option = new Option('--registry <name>', 'sqlite:PATH: the file that the agents of one machine share')
-  return command.addOption(
-    option.argParser(sqlitePath).default(sqlitePath(DEFAULT_REGISTRY), DEFAULT_REGISTRY),
-  )
+/** The options of a command that works on a registry, as commander names them. */
+export interface RegistryOptions {
+  readonly registry: string
+  readonly etcdEndpoints: string
+  readonly etcdPrefix: string
+  readonly etcdCafile: string
+  readonly etcdCertfile: string
+  readonly etcdKeyfile: string
+  readonly etcdUsername: string
+  readonly etcdPassword: string
 }
 
-/** Opens the registry for as long as `work` takes. */
+const FLAGS = [
+  'registry',
+  'etcd-endpoints',
+  'etcd-prefix',
+  'etcd-cafile',
+  'etcd-certfile',
+  'etcd-keyfile',
+  'etcd-username',
+  'etcd-password',
+] as const satisfies readonly (keyof typeof AGENT_FLAGS)[]
+
+/** Adds them to a command. */
+export function withRegistry(command: Command): Command {
+  for (const name of FLAGS) {
+    const { help, default: value } = AGENT_FLAGS[name]
+    const variable = `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`
+    command.addOption(new Option(`--${name} <value>`, help).default(value).env(variable))
+  }
+  return command
+}
+
+/** Opens the registry for as long as `work` takes. @throws {RegistryError} */
 export async function useRegistry<T>(
-  path: string,
-  work: (registry: AdminRegistry) => Promise<T>,
+  options: RegistryOptions,
+  work: (registry: LeaseRegistry & RegistryAdmin) => Promise<T>,
 ): Promise<T> {
-  const registry = new SqliteRegistry(path)
+  const registry = await openRegistry(choiceOf(options))
   try {
     return await work(registry)
   } finally {
@@ -34,11 +51,15 @@ export async function useRegistry<T>(
   }
 }
 
-function sqlitePath(name: string): string {
-  try {
-    return parseRegistryAddress(name).path
-  } catch (error) {
-    if (error instanceof RegistryError) throw new InvalidArgumentError(`${error.message}.`)
-    throw error
+function choiceOf(options: RegistryOptions): RegistryChoice {
+  return {
+    registry: options.registry,
+    endpoints: options.etcdEndpoints,
+    prefix: options.etcdPrefix,
+    ca: options.etcdCafile,
+    cert: options.etcdCertfile,
+    key: options.etcdKeyfile,
+    user: options.etcdUsername,
+    password: options.etcdPassword,
   }
 }

@@ -82,6 +82,10 @@ export class Journal {
     this.#say('waiting', why, () => this.#log.warn(why))
   }
 
+  foundConfig({ backend: { type } }: NetworkConfig): void {
+    this.#say('found config', type, () => this.#log.info(`Found network config - Backend type: ${type}`))
+  }
+
   joined(membership: Membership): void {
     const { backend, host, lease } = membership
     const first = this.#membership === undefined

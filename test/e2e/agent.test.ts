@@ -6,7 +6,6 @@ import { dirname } from 'node:path'
 import { after, afterEach, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ip, run } from '../../src/lab/command.ts'
-import { putConfig } from '../../src/lab/lab.ts'
 import type { LabHost } from '../../src/lab/topology.ts'
 import { machineState, startTweed, tweed } from '../tweed.ts'
 import type { Agent, Line } from './agent.ts'
@@ -82,7 +81,7 @@ test('it waits for a registry, for a config, for one that can be used, says each
   const reserve = ['leases', 'reserve', registry, SUBNET, host.publicIp]
   assert.equal((await tweed(...reserve)).code, 0)
   await agent.untilSaid(/there is no network config in .*: write one with `tweed config put`/)
-  await putConfig(fresh.lab, CONFIG.replace('"vxlan"', '"vxlan", "VNI": 16777216'))
+  await fresh.putConfig(CONFIG.replace('"vxlan"', '"vxlan", "VNI": 16777216'))
   await agent.untilSaid(/^Backend\.VNI is 16777216: .*1 to 16777215$/)
   await sleep(WHILE)
   assert.match((await agent.get('/readyz')).body, /Backend\.VNI is 16777216/)
@@ -150,7 +149,7 @@ for (const [signal, status] of [
 test('a second agent with the same subnet file ends with one line, and the first goes on', async () => {
   const first = await startReady()
   const second = overlay.start(host)
-  assert.equal(await second.ended, 1)
+  assert.equal(await second.untilEnded(), 1)
   assert.equal(second.log.length, 1, second.stderr)
   assert.match(second.log[0]?.msg ?? '', /another agent is running: it answers on .*subnet\.sock$/)
   assert.equal((await first.get('/readyz')).code, 200)
@@ -168,14 +167,14 @@ test('a command line that cannot be right ends with 2 and one line', async () =>
     ['now', '"now" is not a flag, and no other arguments are taken'],
   ] as const) {
     const agent = overlay.start(host, flag)
-    assert.equal(await agent.ended, 2, flag)
+    assert.equal(await agent.untilEnded(), 2, flag)
     assert.match(agent.stderr, new RegExp(`^tweed agent: ${message}.*\n$`))
   }
 })
 
 test('what only an operator can mend ends with 1 and one line', async () => {
   const unknown = overlay.start(host, '--iface=eth7')
-  assert.equal(await unknown.ended, 1)
+  assert.equal(await unknown.untilEnded(), 1)
   assert.match(
     unknown.log.at(-1)?.msg ?? '',
     /^failed to find interface to use that matches eth7 \(.*eth0:\[192\.168\.1\.10\]/,
@@ -188,7 +187,7 @@ test('what only an operator can mend ends with 1 and one line', async () => {
   await first.untilReady()
   const other = `--subnet-file=${dirname(host.subnetFile)}/other.env`
   const second = overlay.start(host, '--healthz-port=8471', other)
-  assert.equal(await second.ended, 1)
+  assert.equal(await second.untilEnded(), 1)
   assert.match(second.log.at(-1)?.msg ?? '', /^cannot listen on 0\.0\.0\.0:8471: .*EADDRINUSE/)
   await first.end('SIGTERM')
 })

@@ -7,11 +7,12 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { hostStatus } from '../../src/lab/agent.ts'
+import { registryFlags } from '../../src/lab/registry.ts'
 import type { Lab, LabHost } from '../../src/lab/topology.ts'
 import { statusSocketPath } from '../../src/status/client.ts'
 import type { PeerStatus, Status } from '../../src/status/status.ts'
 
-const TWEED = fileURLToPath(new URL('../../bin/tweed', import.meta.url))
+export const TWEED = fileURLToPath(new URL('../../bin/tweed', import.meta.url))
 const PATIENCE = 20_000
 
 /** A line of an agent's log. */
@@ -20,11 +21,9 @@ export type Line = Readonly<Record<string, unknown>> & { readonly level: string;
 /** One agent process in the namespace of a host. */
 export class Agent {
   readonly host: LabHost
-  /** The exit status; null when a signal ended it. */
-  readonly ended: Promise<number | null>
   readonly #child: ChildProcess
   #stderr = ''
-  #hasEnded = false
+  #exit: { readonly code: number | null } | undefined
 
   constructor(lab: Lab, host: LabHost, flags: readonly string[]) {
     this.host = host
@@ -32,7 +31,7 @@ export class Agent {
       `--net=${host.path}`,
       TWEED,
       'agent',
-      `--registry=sqlite:${lab.registryPath}`,
+      ...registryFlags(lab),
       `--public-ip=${host.publicIp}`,
       `--subnet-file=${host.subnetFile}`,
       ...flags,
@@ -41,12 +40,8 @@ export class Agent {
     child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
       this.#stderr += chunk
     })
-    this.ended = new Promise((resolve, reject) => {
-      child.once('error', reject)
-      child.once('close', (code) => {
-        this.#hasEnded = true
-        resolve(code)
-      })
+    child.once('close', (code) => {
+      this.#exit = { code }
     })
     this.#child = child
   }
@@ -74,7 +69,12 @@ export class Agent {
 
   async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number | null> {
     this.#child.kill(signal)
-    return this.ended
+    return this.untilEnded()
+  }
+
+  /** The exit status; null when a signal ended it. */
+  async untilEnded(): Promise<number | null> {
+    return (await this.#until('ended', () => this.#exit)).code
   }
 
   status(): Promise<Status> {
@@ -122,7 +122,7 @@ export class Agent {
   async #until<T>(what: string, probe: () => Promise<T | undefined> | T | undefined): Promise<T> {
     const deadline = performance.now() + PATIENCE
     for (;;) {
-      const hasEnded = this.#hasEnded
+      const hasEnded = this.#exit !== undefined
       const result = await probe()
       if (result !== undefined) return result
       const why = hasEnded ? 'it has ended' : performance.now() > deadline && `${PATIENCE / 1000} s went by`

@@ -61,7 +61,7 @@ for (const [name, config, reason] of [
     )
     await bringBack()
 
-    assert.equal(await a.ended, 1)
+    assert.equal(await a.untilEnded(), 1)
     const last = a.log.at(-1)
     assert.equal(last?.level, 'fatal')
     assert.match(last.msg, reason)

@@ -2,7 +2,9 @@
 
 import { styleText } from 'node:util'
 import { DemoFailed, playDemo } from '../lab/demo/demo.ts'
+import type { LabRegistry } from '../lab/topology.ts'
 import { untilInterrupted } from './interrupt.ts'
+import { registryOption } from './lab.ts'
 import { createProgram, runProgram } from './program.ts'
 import { ownProgram } from './self.ts'
 
@@ -12,16 +14,17 @@ export async function runDemo(argv: readonly string[]): Promise<void> {
     'the overlay in four acts, on two hosts made of network namespaces',
   )
     .option('--name <name>', 'of the lab that it is played in', 'demo')
+    .addOption(registryOption())
     .action(demo)
   await runProgram(program, argv)
 }
 
-async function demo({ name }: { readonly name: string }): Promise<void> {
+async function demo({ name, registry }: { name: string; registry: LabRegistry }): Promise<void> {
   const write = (text: string): void => void process.stdout.write(text)
   const start = performance.now()
   try {
     const claims = await untilInterrupted((signal) =>
-      playDemo({ name, program: ownProgram(), signal, write }),
+      playDemo({ name, registry, program: ownProgram(), signal, write }),
     )
     const took = ((performance.now() - start) / 1000).toFixed(1)
     write(`\n${styleText(['bold', 'green'], 'PASSED')}: all ${claims} checks hold, in ${took} s.\n`)

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { constants } from 'node:os'
+import { Option } from 'commander'
 import { type Ip, AddressError, parseIp } from '../address/ip.ts'
 import type { Prefix } from '../address/prefix.ts'
 import { readSubnetFile } from '../config/subnet-file.ts'
@@ -13,8 +14,10 @@ import {
   containerAddresses,
   findNamespace,
   type Lab,
+  LAB_REGISTRIES,
   LabError,
   type LabHost,
+  type LabRegistry,
   MAX_HOSTS,
   planLab,
 } from '../lab/topology.ts'
@@ -43,6 +46,7 @@ export async function runLab(argv: readonly string[]): Promise<void> {
     program.command(name).description(description).option('--name <name>', 'of the lab', DEFAULT_NAME)
   command('up', 'build a lab and leave it running')
     .option('--hosts <number>', `1 to ${MAX_HOSTS}`, integer(1, MAX_HOSTS), 2)
+    .addOption(registryOption())
     .option('--config <file>', `the network config, else ${DEFAULT_CONFIG}`)
     .action(up)
   command('status', 'its hosts, and whether they are in sync').action(status)
@@ -61,13 +65,20 @@ export async function runLab(argv: readonly string[]): Promise<void> {
   await runProgram(program, argv)
 }
 
+/** `--registry`: where the hosts of a lab keep their leases. */
+export function registryOption(): Option {
+  const option = new Option('--registry <kind>', 'where leases are kept; etcd must be installed')
+  return option.choices(LAB_REGISTRIES).default('sqlite')
+}
+
 interface UpOptions extends Named {
   readonly hosts: number
+  readonly registry: LabRegistry
   readonly config?: string
 }
 
-async function up({ name, hosts, config: file }: UpOptions): Promise<void> {
-  const lab = planLab(name, hosts)
+async function up({ name, hosts, registry, config: file }: UpOptions): Promise<void> {
+  const lab = planLab(name, hosts, registry)
   const config = file === undefined ? DEFAULT_CONFIG : await readConfigFile(file)
   await untilInterrupted((signal) => labUp(lab, { config, program: ownProgram(), signal, tell }))
   const option = name === DEFAULT_NAME ? '' : ` --name ${name}`

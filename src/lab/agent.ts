@@ -7,6 +7,7 @@ import { dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AgentUnreachable, readStatus, statusSocketPath } from '../status/client.ts'
 import type { Status } from '../status/status.ts'
+import { type Program, registryFlags } from './registry.ts'
 import { type Lab, LabError, type LabHost } from './topology.ts'
 
 const TIMEOUT = 20_000
@@ -16,12 +17,12 @@ const STOP_TIMEOUT = 5000
  * Starts the agent of a host and gives it when it is ready. It outlives this process.
  *
  * nsenter and not `ip netns exec`, which would hide /sys/fs/cgroup from it.
- * @param program The words that start tweed: `node src/main.ts`. @throws {LabError} when it ends before it is ready.
+ * @throws {LabError} when it ends before it is ready.
  */
 export async function startAgent(
   lab: Lab,
   host: LabHost,
-  program: readonly string[],
+  program: Program,
   signal: AbortSignal,
 ): Promise<ChildProcess> {
   await mkdir(dirname(host.subnetFile), { recursive: true })
@@ -30,7 +31,7 @@ export async function startAgent(
     `--net=${host.path}`,
     ...program,
     'agent',
-    `--registry=sqlite:${lab.registryPath}`,
+    ...registryFlags(lab),
     '--iface=eth0',
     // A fresh machine has no iptables, and a lab drops nothing.
     '--iptables-forward-rules=false',

@@ -3,22 +3,18 @@
 import type { ChildProcess } from 'node:child_process'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ipToNumber } from '../address/ip.ts'
-import { type Prefix, prefixBase, prefixCovers, prefixLength } from '../address/prefix.ts'
-import { type NetworkConfig, parseNetworkConfig } from '../config/network-config.ts'
-import { SqliteRegistry } from '../lease/sqlite.ts'
 import { startAgent, untilConnected } from './agent.ts'
 import { attachContainer, buildUnderlay } from './build.ts'
 import { lockLab } from './lock.ts'
+import { type Program, seedRegistry } from './registry.ts'
 import { removeLab } from './remove.ts'
 import { checkKernel, checkMachine } from './requirements.ts'
-import { type Lab, LABS_DIRECTORY, LabError, planLab } from './topology.ts'
+import { type Lab, type LabRegistry, LABS_DIRECTORY, LabError, planLab } from './topology.ts'
 
 export interface LabOptions {
   /** The network config. */
   readonly config: string
-  /** The words that start tweed: `node src/main.ts`. */
-  readonly program: readonly string[]
+  readonly program: Program
   readonly signal: AbortSignal
   /** Hears what is being done. */
   readonly tell: (line: string) => void
@@ -30,7 +26,7 @@ export async function labUp(lab: Lab, { config, program, signal, tell }: LabOpti
     tell(`the underlay 192.168.1.0/24 with ${lab.hosts.map(({ name }) => name).join(', ')}`)
     await buildUnderlay(lab)
     signal.throwIfAborted()
-    await seedRegistry(lab, config)
+    await seedRegistry(lab, config, program)
     tell('an agent on each host')
     await startAgents(lab, program, signal)
     tell('a container on each host')
@@ -87,61 +83,21 @@ export async function findLab(name: string): Promise<Lab | undefined> {
     if (error.code !== 'ENOENT') throw error
   })
   if (text === undefined) return undefined
-  const { hosts } = JSON.parse(text) as { readonly hosts: number }
-  return planLab(name, hosts)
-}
-
-/** Puts the network config, and a reservation for each host whose subnet the config has. */
-export async function seedRegistry(lab: Lab, config: string): Promise<void> {
-  const registry = new SqliteRegistry(lab.registryPath)
-  try {
-    await registry.putConfig(config)
-    const parsed = parseNetworkConfig(config)
-    for (const { subnet, publicIp } of lab.hosts) {
-      if (canLease(parsed, subnet)) await registry.reserve(subnet, publicIp)
-    }
-  } finally {
-    await registry.close()
-  }
-}
-
-/** Puts another network config into the registry of a lab. Agents take it up when they start. */
-export async function putConfig(lab: Lab, config: string): Promise<void> {
-  const registry = new SqliteRegistry(lab.registryPath)
-  try {
-    await registry.putConfig(config)
-  } finally {
-    await registry.close()
-  }
+  const { hosts, registry } = JSON.parse(text) as { readonly hosts: number; readonly registry: LabRegistry }
+  return planLab(name, hosts, registry)
 }
 
 /** One agent on each host, in the order of the hosts, all in sync with each other. @throws {LabError} */
-export async function startAgents(
-  lab: Lab,
-  program: readonly string[],
-  signal: AbortSignal,
-): Promise<ChildProcess[]> {
+export async function startAgents(lab: Lab, program: Program, signal: AbortSignal): Promise<ChildProcess[]> {
   const agents = await Promise.all(lab.hosts.map((host) => startAgent(lab, host, program, signal)))
   await untilConnected(lab, signal)
   return agents
 }
 
-function canLease(config: NetworkConfig, subnet: Prefix): boolean {
-  const range = config.ranges.inet
-  if (range === undefined) return false
-  const base = ipToNumber(prefixBase(subnet))
-  return (
-    range.subnetLength === prefixLength(subnet) &&
-    prefixCovers(range.network, subnet) &&
-    base >= ipToNumber(range.subnetMin) &&
-    base <= ipToNumber(range.subnetMax)
-  )
-}
-
 /** Written last and in one step: a lab without it is one whose building did not end. */
-async function mark({ name, hosts }: Lab): Promise<void> {
+async function mark({ name, hosts, registry }: Lab): Promise<void> {
   const path = markPath(name)
-  await writeFile(`${path}.new`, JSON.stringify({ hosts: hosts.length }))
+  await writeFile(`${path}.new`, JSON.stringify({ hosts: hosts.length, registry }))
   await rename(`${path}.new`, path)
 }
 

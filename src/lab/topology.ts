@@ -18,8 +18,13 @@ import { join } from 'node:path'
 import { type Ip, ipFromNumber, ipToNumber } from '../address/ip.ts'
 import { type Prefix, prefixBase, parsePrefix } from '../address/prefix.ts'
 
+/** Where its hosts keep their leases. */
+export const LAB_REGISTRIES = ['sqlite', 'etcd'] as const
+export type LabRegistry = (typeof LAB_REGISTRIES)[number]
+
 export interface Lab {
   readonly name: string
+  readonly registry: LabRegistry
   /** The registry, the agents' logs and files. */
   readonly directory: string
   readonly registryPath: string
@@ -51,6 +56,8 @@ export class LabError extends Error {
 }
 
 export const LABS_DIRECTORY = '/run/tweed-lab'
+/** Of the underlay itself, where an etcd listens. */
+export const UNDERLAY_IP = '192.168.1.1' as Ip
 /** host-A to host-Z. */
 export const MAX_HOSTS = 26
 
@@ -59,7 +66,7 @@ const FIRST_SUBNET = ipToNumber('10.10.10.0' as Ip)
 const NAME = /^[a-z0-9]{1,20}$/
 
 /** @throws {LabError} */
-export function planLab(name: string, hostCount: number): Lab {
+export function planLab(name: string, hostCount: number, registry: LabRegistry = 'sqlite'): Lab {
   if (!Number.isInteger(hostCount) || hostCount < 1 || hostCount > MAX_HOSTS) {
     throw new LabError(`a lab has 1 to ${MAX_HOSTS} hosts`)
   }
@@ -72,6 +79,7 @@ export function planLab(name: string, hostCount: number): Lab {
   })
   return {
     name,
+    registry,
     directory,
     registryPath: join(directory, 'registry.db'),
     underlay: inLab('underlay'),

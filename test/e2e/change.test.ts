@@ -5,7 +5,6 @@ import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { after, before, test } from 'node:test'
 import { bridge, ip } from '../../src/lab/command.ts'
-import { putConfig } from '../../src/lab/lab.ts'
 import { ping } from '../../src/lab/ping.ts'
 import { containerAddresses, type LabHost } from '../../src/lab/topology.ts'
 import { Overlay } from './overlay.ts'
@@ -52,7 +51,7 @@ async function reaches(): Promise<boolean> {
 
 test('from the static mode to L3 misses and back, no packet is lost', async () => {
   await overlay.undisturbed(async () => {
-    await putConfig(overlay.lab, config({ L3Miss: true }))
+    await overlay.putConfig(config({ L3Miss: true }))
     for (const host of overlay.hosts) {
       await until('in L3-miss mode', says(host, 'route show dev flannel.1', /^10\.10\.0\.0\/16 /m))
       await until(
@@ -63,7 +62,7 @@ test('from the static mode to L3 misses and back, no packet is lost', async () =
     await until('answering', says(overlay.host(0), 'neigh show dev flannel.1', /^10\.10\.11\.2 .*PERMANENT/m))
     for (const agent of overlay.agents) await agent.untilReady()
 
-    await putConfig(overlay.lab, STATIC)
+    await overlay.putConfig(STATIC)
     for (const host of overlay.hosts) {
       await until('in static mode', says(host, 'route show dev flannel.1', /^10\.10\.1[01]\.0\/24 /m))
       await until(
@@ -77,19 +76,19 @@ test('from the static mode to L3 misses and back, no packet is lost', async () =
 
 test('an MTU reaches the link and subnet.env', async () => {
   await overlay.undisturbed(async () => {
-    await putConfig(overlay.lab, config({ MTU: 1400 }))
+    await overlay.putConfig(config({ MTU: 1400 }))
     for (const host of overlay.hosts) {
       await until('at MTU 1350', says(host, 'link show flannel.1', / mtu 1350 /))
       await until('written', async () => /^FLANNEL_MTU=1350$/m.test(await readFile(host.subnetFile, 'utf8')))
     }
-    await putConfig(overlay.lab, STATIC)
+    await overlay.putConfig(STATIC)
     for (const host of overlay.hosts)
       await until('at MTU 1450', says(host, 'link show flannel.1', / mtu 1450 /))
   })
 })
 
 test('another VNI is another link; the old one goes', async () => {
-  await putConfig(overlay.lab, config({ VNI: 42 }))
+  await overlay.putConfig(config({ VNI: 42 }))
   for (const host of overlay.hosts) {
     await until('on VNI 42', says(host, 'link show flannel.42', /UP/))
     await until(
@@ -98,7 +97,7 @@ test('another VNI is another link; the old one goes', async () => {
     )
   }
   await until('connected', reaches)
-  await putConfig(overlay.lab, STATIC)
+  await overlay.putConfig(STATIC)
   for (const host of overlay.hosts) await until('on VNI 1', says(host, 'link show flannel.1', /UP/))
   await until('connected', reaches)
 })
@@ -112,14 +111,14 @@ test('a config that cannot be taken up is said, and harms nothing', async () => 
       [config({ MTU: 60 }), /cannot be used: Backend\.MTU is 60/],
       [config({ Type: 'wormhole' }), /cannot be used: Backend\.Type is "wormhole"/],
     ] as const) {
-      await putConfig(overlay.lab, bad)
+      await overlay.putConfig(bad)
       for (const agent of overlay.agents) {
         await agent.untilStatus(
           'sorry',
           ({ ready, problems }) => !ready && problems.some((text) => why.test(text)),
         )
       }
-      await putConfig(overlay.lab, STATIC)
+      await overlay.putConfig(STATIC)
       for (const agent of overlay.agents) await agent.untilReady()
     }
   })

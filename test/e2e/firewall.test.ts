@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { run } from '../../src/lab/command.ts'
-import { putConfig } from '../../src/lab/lab.ts'
 import type { Agent } from './agent.ts'
 import { Overlay } from './overlay.ts'
 
@@ -54,12 +53,12 @@ test('flushed, they come back within the resync period; a foreign rule stays', a
 })
 
 test('a config that asks for nftables moves them there, and back', async () => {
-  await putConfig(overlay.lab, config(true))
+  await overlay.putConfig(config(true))
   await until('in nftables', async () =>
     (await inside('nft', 'list', 'tables')).includes('table ip flannel-ipv4'),
   )
   await until('out of iptables', async () => !(await iptablesHas(/FLANNEL/)()))
-  await putConfig(overlay.lab, config(false))
+  await overlay.putConfig(config(false))
   await until('in iptables', iptablesHas(/FLANNEL-POSTRTG/))
   await until('out of nftables', async () => !(await inside('nft', 'list', 'tables')).includes('flannel'))
   assert.ok(await iptablesHas(/-A POSTROUTING -s 172\.16\.0\.0\/16 -j ACCEPT/)())

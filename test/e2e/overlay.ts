@@ -8,11 +8,12 @@ import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { attachContainer, buildUnderlay } from '../../src/lab/build.ts'
 import { bridge, ip } from '../../src/lab/command.ts'
-import { labDown, onCleanGround, seedRegistry } from '../../src/lab/lab.ts'
+import { labDown, onCleanGround } from '../../src/lab/lab.ts'
 import { ping } from '../../src/lab/ping.ts'
+import { putConfig, seedRegistry } from '../../src/lab/registry.ts'
 import { containerAddresses, type Lab, type LabHost, planLab } from '../../src/lab/topology.ts'
 import { remains } from '../tweed.ts'
-import { Agent } from './agent.ts'
+import { Agent, TWEED } from './agent.ts'
 
 /** The lab, and the agent that was last started on each host. */
 export class Overlay implements AsyncDisposable {
@@ -32,7 +33,7 @@ export class Overlay implements AsyncDisposable {
       async () => {
         await buildUnderlay(lab)
         for (const { subnetFile } of lab.hosts) await mkdir(dirname(subnetFile))
-        if (config !== undefined) await seedRegistry(lab, config)
+        if (config !== undefined) await seedRegistry(lab, config, [TWEED])
       },
     )
     return new Overlay(lab)
@@ -121,6 +122,11 @@ export class Overlay implements AsyncDisposable {
       locker.kill('SIGKILL')
       await once(locker, 'exit')
     }
+  }
+
+  /** As an operator does, while agents run. */
+  putConfig(config: string): Promise<void> {
+    return putConfig(this.lab, config, [TWEED])
   }
 
   /** What tweed has in the kernel of each host. */

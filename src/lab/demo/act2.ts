@@ -4,20 +4,23 @@ import type { ChildProcess } from 'node:child_process'
 import type { Ip } from '../../address/ip.ts'
 import type { Neighbour } from '../../netlink/neighbour.ts'
 import { attachContainer } from '../build.ts'
-import { seedRegistry } from '../lab.ts'
+import { seedRegistry } from '../registry.ts'
+import type { LabRegistry } from '../topology.ts'
 import { type News, Watch } from '../watch.ts'
 import { containerIp, linkMac, milliseconds, pingOnce, type Stage, startBoth } from './stage.ts'
 
 const CONFIG = '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan", "VNI": 1, "L3Miss": true}}'
 
+const REGISTRIES = { sqlite: 'one SQLite file', etcd: 'etcd' } as const satisfies Record<LabRegistry, string>
+
 export async function overlayWithMisses(stage: Stage): Promise<ChildProcess[]> {
-  const { lab, hostA, hostB, narrator } = stage
+  const { lab, hostA, hostB, narrator, program } = stage
   narrator.act('Act 2: the overlay with L3 misses')
   narrator.say(
-    'Now an agent runs on each host, and they share a registry: one SQLite file. The operator writes the\n' +
+    `Now an agent runs on each host, and they share a registry: ${REGISTRIES[lab.registry]}. The operator writes the\n` +
       'network config into it, and reserves a subnet for each host (else each takes a free one).',
   )
-  await seedRegistry(lab, CONFIG)
+  await seedRegistry(lab, CONFIG, program)
   narrator.lines([
     CONFIG,
     ...lab.hosts.map(({ name, publicIp, subnet }) => `${subnet} for ${name}, ${publicIp}`),

@@ -3,7 +3,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { prefixBase } from '../../address/prefix.ts'
 import { hostStatus, stopAgent } from '../agent.ts'
-import { putConfig } from '../lab.ts'
+import { putConfig } from '../registry.ts'
 import { Watch } from '../watch.ts'
 import { containerIp, linkMac, milliseconds, pingOnce, type Stage, startBoth } from './stage.ts'
 
@@ -13,7 +13,7 @@ export async function overlayWithoutMisses(
   stage: Stage,
   before: readonly ChildProcess[],
 ): Promise<ChildProcess[]> {
-  const { lab, hostA, hostB, narrator } = stage
+  const { lab, hostA, hostB, narrator, program } = stage
   narrator.act('Act 3: the overlay without misses')
   narrator.say(
     'The same without L3Miss, which is the default: no packet waits for an agent. The agents are stopped\n' +
@@ -22,7 +22,7 @@ export async function overlayWithoutMisses(
   for (const agent of before) await stopAgent(agent)
   const { replies } = await pingOnce(stage, hostA.container, containerIp(hostB))
   narrator.check('c1 reaches c2 while no agent runs: what was answered stays', replies.length === 1)
-  await putConfig(lab, CONFIG)
+  await putConfig(lab, CONFIG, program)
   narrator.lines([CONFIG])
   const agents = await startBoth(stage)
   await showEntries(stage)

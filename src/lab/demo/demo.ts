@@ -3,7 +3,8 @@
 import { buildUnderlay } from '../build.ts'
 import { onCleanGround } from '../lab.ts'
 import { labNamespaces, removeLab } from '../remove.ts'
-import { LabError, planLab } from '../topology.ts'
+import type { Program } from '../registry.ts'
+import { LabError, type LabRegistry, planLab } from '../topology.ts'
 import { linuxAlone } from './act1.ts'
 import { overlayWithMisses } from './act2.ts'
 import { overlayWithoutMisses } from './act3.ts'
@@ -14,8 +15,8 @@ import { logLines, type Stage } from './stage.ts'
 export interface DemoOptions {
   /** Of the lab that it is played in. */
   readonly name: string
-  /** The words that start tweed: `node src/main.ts`. */
-  readonly program: readonly string[]
+  readonly registry: LabRegistry
+  readonly program: Program
   readonly signal: AbortSignal
   readonly write: (text: string) => void
 }
@@ -26,8 +27,8 @@ export class DemoFailed extends Error {
 }
 
 /** Plays all acts. Gives the number of claims that were checked. @throws {DemoFailed} */
-export async function playDemo({ name, program, signal, write }: DemoOptions): Promise<number> {
-  const lab = planLab(name, 2)
+export async function playDemo({ name, registry, program, signal, write }: DemoOptions): Promise<number> {
+  const lab = planLab(name, 2, registry)
   const [hostA, hostB] = lab.hosts
   if (hostA === undefined || hostB === undefined) throw new LabError('the demo needs two hosts')
   const narrator = new Narrator(write, signal)

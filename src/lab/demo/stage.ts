@@ -7,6 +7,7 @@ import { parseMac, type Mac } from '../../address/mac.ts'
 import { ip } from '../command.ts'
 import { startAgents } from '../lab.ts'
 import { type PingResult, ping } from '../ping.ts'
+import type { Program } from '../registry.ts'
 import { containerAddresses, type Lab, type LabHost, type Namespace } from '../topology.ts'
 import type { Narrator } from './narrator.ts'
 
@@ -15,8 +16,7 @@ export interface Stage {
   readonly hostA: LabHost
   readonly hostB: LabHost
   readonly narrator: Narrator
-  /** The words that start tweed: `node src/main.ts`. */
-  readonly program: readonly string[]
+  readonly program: Program
   readonly signal: AbortSignal
 }
 

@@ -82,12 +82,19 @@ export class RegistryError extends Error {
 }
 
 /** Where a registry is. */
-export type RegistryAddress = { readonly kind: 'sqlite'; readonly path: string }
+export type RegistryAddress =
+  | { readonly kind: 'sqlite'; readonly path: string }
+  | { readonly kind: 'etcd'; readonly endpoints: readonly string[] }
 
-/** `sqlite:PATH`. @throws {RegistryError} */
+/** `sqlite:PATH` or `etcd:URL,URL`. @throws {RegistryError} */
 export function parseRegistryAddress(text: string): RegistryAddress {
   const colon = text.indexOf(':')
-  const path = text.slice(colon + 1)
-  if (text.slice(0, colon) === 'sqlite' && path !== '') return { kind: 'sqlite', path }
-  throw new RegistryError('invalid', `${JSON.stringify(text)} is not a registry: write sqlite:PATH`)
+  const kind = text.slice(0, colon)
+  const rest = text.slice(colon + 1)
+  if (kind === 'sqlite' && rest !== '') return { kind, path: rest }
+  if (kind === 'etcd' && rest !== '') return { kind, endpoints: rest.split(',') }
+  throw new RegistryError(
+    'invalid',
+    `${JSON.stringify(text)} is not a registry: write sqlite:PATH or etcd:http://HOST:2379`,
+  )
 }

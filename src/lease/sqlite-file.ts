@@ -11,9 +11,9 @@ import { randomInt, randomUUID } from 'node:crypto'
 import { accessSync, constants, mkdirSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { setTimeout } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import type { Contents, Entry } from './entries.ts'
+import { pause } from './pause.ts'
 import { RegistryError } from './registry.ts'
 
 /** SQLite's application_id: "twed". */
@@ -250,13 +250,4 @@ function problem(error: Error & { code: unknown }): string {
   if (code === SQLITE_READONLY) return 'is read-only'
   const damaged = code === SQLITE_CORRUPT || code === SQLITE_NOTADB
   return `${damaged ? 'is damaged' : 'cannot be used'}: ${error.message}`
-}
-
-/** Ends early, and without an error, when the signal aborts. */
-export async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
-  try {
-    await setTimeout(milliseconds, undefined, { signal })
-  } catch (error) {
-    if (!signal.aborted) throw error
-  }
 }

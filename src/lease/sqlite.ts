@@ -5,8 +5,8 @@
 
 import { randomInt } from 'node:crypto'
 import type { DatabaseSync } from 'node:sqlite'
-import { familyBits, type Ip, ipFamily, type PerFamily } from '../address/ip.ts'
-import { type Prefix, prefixesOverlap, prefixFamily, prefixLength } from '../address/prefix.ts'
+import type { Ip, PerFamily } from '../address/ip.ts'
+import { type Prefix, prefixFamily } from '../address/prefix.ts'
 import { chooseSubnets } from './allocate.ts'
 import {
   type Contents,
@@ -14,10 +14,12 @@ import {
   type Entry,
   entrySubnets,
   isLive,
+  overlaps,
   Snapshots,
   tryDecode,
 } from './entries.ts'
 import { encodeLeaseValue, formatLeaseKey, type Lease, type LeaseAttributes, sameHost } from './lease.ts'
+import { pause } from './pause.ts'
 import {
   type LeaseRegistry,
   type LeaseRequest,
@@ -26,7 +28,8 @@ import {
   type RegistryEvent,
   type RegistryUnavailable,
 } from './registry.ts'
-import { Follower, pause, readEntries, type WriteOptions, write } from './sqlite-file.ts'
+import { planReservation } from './reservation.ts'
+import { Follower, readEntries, type WriteOptions, write } from './sqlite-file.ts'
 
 /** All in milliseconds. */
 export interface SqliteOptions {
@@ -156,25 +159,12 @@ export class SqliteRegistry implements LeaseRegistry, RegistryAdmin {
   }
 
   async reserve(subnet: Prefix, publicIp: Ip): Promise<Lease> {
-    const family = prefixFamily(subnet)
-    if (ipFamily(publicIp) !== family || prefixLength(subnet) === familyBits(family)) {
-      throw new RegistryError('invalid', `${subnet} cannot be reserved for ${publicIp}`)
-    }
-    const subnets = { [family]: subnet }
-    const reserved = { publicIps: { [family]: publicIp }, backendType: '', backendData: {} }
+    const subnets = { [prefixFamily(subnet)]: subnet }
     return this.#write({ create: true }, (database) => {
       const now = Date.now()
       const entries = readEntries(database)
-      let attributes: LeaseAttributes = reserved
-      for (const entry of entries.filter((each) => isLive(each, now) && overlaps(each, subnets))) {
-        const lease = tryDecode(entry)
-        const own =
-          typeof lease !== 'string' &&
-          lease.key === formatLeaseKey(subnets) &&
-          sameHost(lease.publicIps, reserved.publicIps)
-        if (!own) throw new RegistryError('conflict', `${subnet} overlaps ${entry.key}, ${holderOf(lease)}`)
-        attributes = lease
-      }
+      const live = entries.filter((entry) => isLive(entry, now))
+      const { attributes } = planReservation(live, subnet, publicIp)
       removeExpired(database, entries, subnets, now)
       return put(database, subnets, attributes, undefined)
     })
@@ -287,17 +277,4 @@ function removeExpired(
 ): void {
   for (const entry of entries)
     if (!isLive(entry, now) && overlaps(entry, subnets)) remove(database, entry.key)
-}
-
-function overlaps(entry: Entry, subnets: PerFamily<Prefix>): boolean {
-  const mine = Object.values(subnets)
-  return Object.values(entrySubnets(entry)).some((other) =>
-    mine.some((subnet) => prefixesOverlap(other, subnet)),
-  )
-}
-
-function holderOf(lease: Lease | string): string {
-  return typeof lease === 'string'
-    ? `which cannot be read: ${lease}`
-    : `the lease of ${Object.values(lease.publicIps).join(' and ')}`
 }

@@ -1,0 +1,255 @@
+/**
+ * Ranges of keys, as they are and as they change: a range, then a watch from the revision after it. A watch that broke
+ * goes on after the last revision that it told of; after a compaction, or when the store is another one, only a new
+ * range helps. No error ever takes a key away.
+ */
+
+import { status } from '@grpc/grpc-js'
+import { pause } from '../pause.ts'
+import { RegistryError } from '../registry.ts'
+import { type EtcdClient, statusOf } from './client.ts'
+import { type KeyValue, KVService, RangeRequest, WatchCreateRequest, type WatchResponse } from './rpc.ts'
+
+/** The keys from `from` until before `to`; without `to`, the one key. */
+export interface Span {
+  readonly from: string
+  readonly to?: string
+}
+
+/** A key and its value as text; what is not UTF-8 is nobody's lease. */
+export interface Stored {
+  readonly key: string
+  readonly value: string
+  /** Revisions of the store. */
+  readonly created: bigint
+  readonly modified: bigint
+  /** The etcd lease that takes the key with it; 0: none. */
+  readonly lease: bigint
+  /** When this revision of the key was first seen, in milliseconds since the epoch. */
+  readonly seen: number
+}
+
+export interface Listing {
+  readonly cluster: bigint
+  readonly revision: bigint
+  readonly stored: Map<string, Stored>
+}
+
+export type Tick =
+  | { readonly kind: 'contents'; readonly incarnation: string; readonly stored: ReadonlyMap<string, Stored> }
+  /** Undefined for a key that is gone. With nothing in it: the connection is back, and nothing happened. */
+  | { readonly kind: 'changes'; readonly changes: ReadonlyMap<string, Stored | undefined> }
+  | { readonly kind: 'unavailable'; readonly reason: string }
+
+/** Keys in one answer: it bounds what is held twice while it is decoded. */
+const PAGE = 1000n
+
+/** Milliseconds between attempts: at first, and at most. */
+const FIRST_PAUSE = 100
+const LAST_PAUSE = 5000
+
+const DELETE = 1
+
+/** All keys of the spans at one revision. @throws {RegistryError} */
+export async function list(
+  client: EtcdClient,
+  spans: readonly Span[],
+  signal: AbortSignal,
+  known?: ReadonlyMap<string, Stored>,
+): Promise<Listing> {
+  const stored = new Map<string, Stored>()
+  let cluster = 0n
+  let revision = 0n
+  for (const { from, to } of spans) {
+    let key: Buffer | undefined = Buffer.from(from)
+    while (key !== undefined) {
+      const request = RangeRequest.create({ key, rangeEnd: Buffer.from(to ?? ''), limit: PAGE, revision })
+      const page = await client.call(KVService.range, request, signal)
+      cluster = page.header?.clusterId ?? 0n
+      if (revision === 0n) revision = page.header?.revision ?? 0n
+      for (const each of page.kvs) {
+        const fresh = toStored(each)
+        const old = known?.get(fresh.key)
+        stored.set(fresh.key, old !== undefined && isSame(old, fresh) ? old : fresh)
+      }
+      const last = page.kvs.at(-1)
+      key = page.more && last !== undefined ? Buffer.concat([last.key, Buffer.of(0)]) : undefined
+    }
+  }
+  return { cluster, revision, stored }
+}
+
+/** Ends with the signal, never with an error. The maps that it tells of are its own, and change with the next tick. */
+export async function* follow(
+  client: EtcdClient,
+  spans: readonly Span[],
+  signal: AbortSignal,
+): AsyncGenerator<Tick, void> {
+  const followed = new Followed(client, spans)
+  let delay = FIRST_PAUSE
+  while (!signal.aborted) {
+    const begun = Date.now()
+    try {
+      const first = await followed.synchronise(signal)
+      for await (const changes of followed.watch(signal)) {
+        yield changes === 'standing' ? first : { kind: 'changes', changes }
+      }
+    } catch (error) {
+      if (signal.aborted) return
+      if (!(error instanceof RegistryError)) throw error
+      yield { kind: 'unavailable', reason: error.message }
+    }
+    // What lasted is taken up again at once, what fails at once is not.
+    delay = Date.now() - begun > LAST_PAUSE ? FIRST_PAUSE : Math.min(delay * 2, LAST_PAUSE)
+    await pause(delay * (0.5 + Math.random() / 2), signal)
+  }
+}
+
+/** What is known of the spans, and until when. */
+class Followed {
+  readonly #client: EtcdClient
+  readonly #spans: readonly Span[]
+  #cluster = 0n
+  #stored = new Map<string, Stored>()
+  /** Of each span, the revision until which it is known. */
+  #revisions: bigint[] = []
+  /** Whether all of that was told, and etcd may remember what came since. */
+  #resumable = false
+  /** How often the store was replaced. */
+  #replaced = 0
+
+  constructor(client: EtcdClient, spans: readonly Span[]) {
+    this.#client = client
+    this.#spans = spans
+  }
+
+  /** No changes, when the watch can go on where it broke; else the contents. */
+  async synchronise(signal: AbortSignal): Promise<Tick> {
+    if (await this.#canResume(signal)) return { kind: 'changes', changes: new Map() }
+    const before = { cluster: this.#cluster, revision: latest(this.#revisions), stored: this.#stored }
+    const now = await list(this.#client, this.#spans, signal, before.stored)
+    if (before.revision !== 0n && !isSameStore(before, now)) this.#replaced++
+    this.#resumable = false
+    this.#cluster = now.cluster
+    this.#stored = now.stored
+    this.#revisions = this.#spans.map(() => now.revision)
+    return {
+      kind: 'contents',
+      incarnation: `${now.cluster.toString(16)}/${this.#replaced}`,
+      stored: now.stored,
+    }
+  }
+
+  /** Changes, until the watch is to be begun anew. @throws {RegistryError} when it did not come to stand. */
+  async *watch(signal: AbortSignal): AsyncGenerator<'standing' | ReadonlyMap<string, Stored | undefined>> {
+    // etcd numbers the watches of a stream, and says that they are created, in the order of the requests.
+    const ids: bigint[] = []
+    let changes = new Map<string, Stored | undefined>()
+    try {
+      for await (const response of this.#client.watch(this.#requests(), signal)) {
+        if (response.canceled) {
+          if (response.compactRevision === 0n) throw refused(response)
+          this.#resumable = false
+          return
+        }
+        if (response.created) ids.push(response.watchId)
+        else this.#apply(response, ids.indexOf(response.watchId), changes)
+        // One watch may have something to tell before the last one is created.
+        if (ids.length < this.#spans.length) continue
+        this.#resumable = true
+        if (response.created) yield 'standing'
+        if (changes.size > 0) yield changes
+        changes = new Map()
+      }
+    } catch (error) {
+      if (ids.length < this.#spans.length || !(error instanceof RegistryError)) throw error
+    }
+  }
+
+  #requests(): WatchCreateRequest[] {
+    return this.#spans.map(({ from, to }, i) =>
+      WatchCreateRequest.create({
+        key: Buffer.from(from),
+        rangeEnd: Buffer.from(to ?? ''),
+        startRevision: (this.#revisions[i] ?? 0n) + 1n,
+        // Else the revision to go on from grows old where nothing happens, and is compacted.
+        progressNotify: true,
+      }),
+    )
+  }
+
+  #apply({ events, header }: WatchResponse, span: number, changes: Map<string, Stored | undefined>): void {
+    for (const { type, kv } of events) {
+      if (kv === undefined) continue
+      const stored = type === DELETE ? undefined : toStored(kv)
+      const key = kv.key.toString()
+      changes.set(key, stored)
+      if (stored === undefined) this.#stored.delete(key)
+      else this.#stored.set(key, stored)
+    }
+    // Beside events, the header has the store's revision, which a watch that catches up has not reached.
+    const revision = events.at(-1)?.kv?.modRevision ?? header?.revision
+    if (revision !== undefined) this.#revisions[span] = revision
+  }
+
+  /**
+   * Whether the store is the one that was watched, and remembers what came since. A store that was made anew counts its
+   * revisions from 1, may have the same cluster id, and by now more revisions than the old one: so it must show the
+   * newest key that is known, as it was.
+   */
+  async #canResume(signal: AbortSignal): Promise<boolean> {
+    const newest = [...this.#stored.values()].reduce<Stored | undefined>(newer, undefined)
+    if (newest === undefined || !this.#resumable) return false
+    const known = this.#revisions.reduce((a, b) => (a < b ? a : b))
+    const revision = known > newest.modified ? known : newest.modified
+    const request = RangeRequest.create({ key: Buffer.from(newest.key), revision })
+    try {
+      const { header, kvs } = await this.#client.call(KVService.range, request, signal)
+      const [shown] = kvs
+      return (
+        header?.clusterId === this.#cluster &&
+        shown?.modRevision === newest.modified &&
+        shown.lease === newest.lease &&
+        shown.value.toString() === newest.value
+      )
+    } catch (error) {
+      // Compacted, or not reached yet.
+      if (statusOf(error) === status.OUT_OF_RANGE) return false
+      throw error
+    }
+  }
+}
+
+/** By the leases that both have: etcd gives no id twice. */
+function isSameStore(before: Listing, now: Listing): boolean {
+  if (now.cluster !== before.cluster || now.revision < before.revision) return false
+  const leased = [...before.stored.values()].filter(({ lease }) => lease !== 0n)
+  return leased.length === 0 || leased.some(({ key, lease }) => now.stored.get(key)?.lease === lease)
+}
+
+function isSame(a: Stored, b: Stored): boolean {
+  return a.modified === b.modified && a.lease === b.lease && a.value === b.value
+}
+
+function newer(a: Stored | undefined, b: Stored): Stored {
+  return a === undefined || b.modified > a.modified ? b : a
+}
+
+function latest(revisions: readonly bigint[]): bigint {
+  return revisions.reduce((a, b) => (a > b ? a : b), 0n)
+}
+
+function refused({ cancelReason }: WatchResponse): RegistryError {
+  return new RegistryError('unavailable', `etcd refused the watch: ${cancelReason}`)
+}
+
+function toStored({ key, value, createRevision, modRevision, lease }: KeyValue): Stored {
+  return {
+    key: key.toString(),
+    value: value.toString(),
+    created: createRevision,
+    modified: modRevision,
+    lease,
+    seen: Date.now(),
+  }
+}

@@ -1,0 +1,185 @@
+/**
+ * The registry in etcd v3, in flannel's form: `<prefix>/config`, `<prefix>/subnets/<key>`, and under each key an etcd
+ * lease that takes it away when its host is gone. tweed and flanneld share it.
+ *
+ * flanneld takes a new etcd lease for each renewal and leaves the old one behind. Here one is kept alive; the key is
+ * written all the same, because that proves that it is still ours, and tells everybody when it would expire.
+ */
+
+import { randomInt } from 'node:crypto'
+import type { Ip } from '../../address/ip.ts'
+import { type Prefix, prefixFamily } from '../../address/prefix.ts'
+import { chooseSubnets } from '../allocate.ts'
+import { entrySubnets, readLeases, Snapshots } from '../entries.ts'
+import type { Lease } from '../lease.ts'
+import { pause } from '../pause.ts'
+import {
+  type LeaseRegistry,
+  type LeaseRequest,
+  type RegistryAdmin,
+  RegistryError,
+  type RegistryEvent,
+} from '../registry.ts'
+import { planReservation } from '../reservation.ts'
+import { type Claim, type Store, tidy, writeClaim } from './claim.ts'
+import { EtcdClient, type EtcdConnection } from './client.ts'
+import { follow, list } from './follow.ts'
+import { holdLease } from './hold.ts'
+import { type EtcdEntry, keysUnder } from './keys.ts'
+import { KVService, PutRequest } from './rpc.ts'
+import { discard } from './term.ts'
+import { commit, remove } from './transaction.ts'
+
+/** Times in milliseconds. etcd counts a lease in seconds, and has a shortest one of its own. */
+export interface EtcdOptions extends EtcdConnection {
+  readonly prefix?: string
+  /** How long a lease lasts without a renewal. */
+  readonly ttl?: number
+  /** How long before its end a lease is renewed. */
+  readonly renewMargin?: number
+}
+
+const DEFAULT_PREFIX = '/coreos.com/network'
+
+const HOUR = 3_600_000
+
+/** How often others may be faster. Each time one of them has its lease: more means that something is wrong. */
+const ROUNDS = 100
+
+export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
+  readonly name: string
+  readonly #store: Store
+  readonly #renewMargin: number
+  readonly #closed = new AbortController()
+
+  /** @throws {RegistryError} `invalid` */
+  constructor({ prefix = DEFAULT_PREFIX, ttl = 24 * HOUR, renewMargin = HOUR, ...connection }: EtcdOptions) {
+    this.name = `etcd:${connection.endpoints.join(',')} (${prefix})`
+    this.#store = { client: new EtcdClient(connection), keys: keysUnder(prefix, ttl), ttl }
+    this.#renewMargin = renewMargin
+  }
+
+  async readConfig(signal: AbortSignal): Promise<string | undefined> {
+    const { client, keys } = this.#store
+    const { stored } = await list(client, [keys.config], this.#until(signal))
+    return stored.get(keys.config.from)?.value
+  }
+
+  acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+    return this.#claim(this.#until(signal), (entries, revision) => planLease(request, entries, revision))
+  }
+
+  async *watch(signal: AbortSignal): AsyncGenerator<RegistryEvent> {
+    const { client, keys } = this.#store
+    const snapshots = new Snapshots()
+    /** The reasons of this outage that were given. */
+    const reasons = new Set<string>()
+    let config: string | undefined
+    let incarnation = ''
+    for await (const tick of follow(client, [keys.config, keys.subnets], this.#until(signal))) {
+      if (tick.kind === 'unavailable') {
+        if (!reasons.has(tick.reason)) yield tick
+        reasons.add(tick.reason)
+        continue
+      }
+      let next: ReturnType<Snapshots['take']>
+      if (tick.kind === 'contents') {
+        config = tick.stored.get(keys.config.from)?.value
+        incarnation = tick.incarnation
+        next = snapshots.take({ incarnation, config, entries: keys.entries(tick.stored.values()) }, 0)
+      } else {
+        if (tick.changes.has(keys.config.from)) config = tick.changes.get(keys.config.from)?.value
+        next = snapshots.change(keys.changes(tick.changes), { incarnation, config })
+      }
+      const recovered = reasons.size > 0
+      reasons.clear()
+      if (recovered || next.news) yield next.snapshot
+    }
+  }
+
+  hold(lease: Lease, signal: AbortSignal): Promise<'lost' | 'released'> {
+    return holdLease(this.#store, lease, this.#renewMargin, this.#until(signal))
+  }
+
+  async putConfig(text: string): Promise<void> {
+    const { client, keys } = this.#store
+    const request = PutRequest.create({ key: Buffer.from(keys.config.from), value: Buffer.from(text) })
+    await client.call(KVService.put, request, this.#closed.signal)
+  }
+
+  reserve(subnet: Prefix, publicIp: Ip): Promise<Lease> {
+    const subnets = { [prefixFamily(subnet)]: subnet }
+    return this.#claim(this.#closed.signal, (entries, revision) => {
+      const { attributes, held } = planReservation(entries, subnet, publicIp)
+      return { subnets, attributes, held, reserved: true, removed: [], revision }
+    })
+  }
+
+  async release(subnet: Prefix): Promise<void> {
+    const { client, keys } = this.#store
+    const { signal } = this.#closed
+    const { stored } = await list(client, [keys.subnets], signal)
+    const found = keys
+      .entries(stored.values())
+      .filter((entry) => Object.values(entrySubnets(entry)).includes(subnet))
+    if (found.length === 0) throw new RegistryError('not-found', `there is no lease of ${subnet}`)
+    await commit(
+      client,
+      [],
+      found.map((entry) => remove(entry.stored)),
+      signal,
+    )
+    for (const entry of found) await tidy(discard(client, entry.stored.lease, signal))
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort()
+    this.#store.client.close()
+  }
+
+  /** Decides and writes, again while others are faster. */
+  async #claim(
+    signal: AbortSignal,
+    plan: (entries: readonly EtcdEntry[], revision: bigint) => Claim,
+  ): Promise<Lease> {
+    const { client, keys } = this.#store
+    for (let round = 0; round < ROUNDS; round++) {
+      const { stored, revision } = await list(client, [keys.subnets], signal)
+      const lease = await writeClaim(this.#store, plan(keys.entries(stored.values()), revision), signal)
+      if (lease !== undefined) return lease
+      await pause(randomInt(10, 100), signal)
+    }
+    throw new RegistryError('unavailable', `${this.name}: other hosts took each subnet that was tried`)
+  }
+
+  #until(signal: AbortSignal): AbortSignal {
+    return AbortSignal.any([signal, this.#closed.signal])
+  }
+}
+
+function planLease(
+  { config, attributes, previous }: LeaseRequest,
+  entries: readonly EtcdEntry[],
+  revision: bigint,
+): Claim {
+  const { leases, unreadable } = readLeases(entries)
+  const choice = chooseSubnets({
+    ranges: config.ranges,
+    publicIps: attributes.publicIps,
+    previous,
+    leases: [...leases.keys()],
+    unreadable,
+    random: (limit) => randomInt(limit),
+  })
+  if (choice.kind === 'out-of-subnets') throw new RegistryError('out-of-subnets', choice.message)
+  const removed = choice.remove.flatMap((lease) => leases.get(lease) ?? [])
+  if (choice.kind === 'take') {
+    return { subnets: choice.subnets, attributes, held: undefined, reserved: false, removed, revision }
+  }
+  const { subnets, key, expires } = choice.lease
+  const found = leases.get(choice.lease)
+  const rest = { subnets, attributes, reserved: expires === undefined, revision }
+  // Under a key that is spelled otherwise than others would look for it, it is written anew.
+  if (found === undefined || found.key === key) return { ...rest, held: found, removed }
+  return { ...rest, held: undefined, removed: [...removed, found] }
+}

@@ -1,0 +1,64 @@
+/** Transactions, and their parts. */
+
+import { status } from '@grpc/grpc-js'
+import { type EtcdClient, statusOf } from './client.ts'
+import type { Span, Stored } from './follow.ts'
+import { Compare, KVService, RequestOp, TxnRequest } from './rpc.ts'
+
+const LESS = 2
+const CREATE = 1
+const MOD = 2
+
+/**
+ * The revision of the store that has it; undefined when a comparison does not hold, or an etcd lease that was named is
+ * no more. @throws {RegistryError}
+ */
+export async function commit(
+  client: EtcdClient,
+  compare: Compare[],
+  success: RequestOp[],
+  signal: AbortSignal,
+): Promise<bigint | undefined> {
+  try {
+    const { succeeded, header } = await client.call(
+      KVService.txn,
+      TxnRequest.create({ compare, success }),
+      signal,
+    )
+    return succeeded ? header?.revision : undefined
+  } catch (error) {
+    if (statusOf(error) === status.NOT_FOUND) return undefined
+    throw error
+  }
+}
+
+/** Nobody wrote the key since it was read. */
+export function unchanged({ key, modified }: Pick<Stored, 'key' | 'modified'>): Compare {
+  return Compare.create({
+    target: MOD,
+    key: Buffer.from(key),
+    targetUnion: { $case: 'modRevision', modRevision: modified },
+  })
+}
+
+/** No key of the span was created after that revision. */
+export function nothingNew({ from, to }: Span, revision: bigint): Compare {
+  return Compare.create({
+    result: LESS,
+    target: CREATE,
+    key: Buffer.from(from),
+    rangeEnd: Buffer.from(to ?? ''),
+    targetUnion: { $case: 'createRevision', createRevision: revision + 1n },
+  })
+}
+
+/** @param lease 0: the key stays until it is removed. */
+export function put(key: string, value: string, lease: bigint): RequestOp {
+  return RequestOp.create({
+    request: { $case: 'put', put: { key: Buffer.from(key), value: Buffer.from(value), lease } },
+  })
+}
+
+export function remove({ key }: Pick<Stored, 'key'>): RequestOp {
+  return RequestOp.create({ request: { $case: 'delete', delete: { key: Buffer.from(key) } } })
+}

@@ -297,6 +297,12 @@ test('a lease that expired while nobody could renew it, and that nobody took, is
   assert.equal(await held, 'released')
 })
 
+test('a lease that expired, and that nobody took, is its host’s again', async (t) => {
+  const { path, registry, lease } = await withLeases(t)
+  meddle(path, `UPDATE leases SET expires = ${Date.now() - 5000} WHERE key = ?`, lease.key)
+  assert.equal((await acquire(registry, HOST, t.signal)).key, lease.key)
+})
+
 test('numbers that no clock shows are read, not thrown over', async (t) => {
   const { path, events } = await withLeases(t)
   const value = '{"PublicIP":"192.168.1.13","PublicIPv6":null}'
@@ -315,6 +321,6 @@ test('a registry is named by its kind and its path', () => {
     path: '/var/lib/tweed/a:b.db',
   })
   for (const text of ['', '/var/lib/tweed', 'sqlite:', 'etc:x']) {
-    assert.throws(() => parseRegistryAddress(text), { code: 'invalid', message: /write sqlite:PATH/ })
+    assert.throws(() => parseRegistryAddress(text), { code: 'invalid', message: /write sqlite:PATH or etcd:/ })
   }
 })

@@ -158,7 +158,7 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
 }
 
 function planLease(
-  { config, attributes, previous }: LeaseRequest,
+  { config, attributes, previous, current }: LeaseRequest,
   entries: readonly EtcdEntry[],
   revision: bigint,
 ): Claim {
@@ -167,6 +167,7 @@ function planLease(
     ranges: config.ranges,
     publicIps: attributes.publicIps,
     previous,
+    current,
     leases: [...leases.keys()],
     unreadable,
     random: (limit) => randomInt(limit),

@@ -1,5 +1,6 @@
 /** A real etcd for tests, on ports of its own, and a proxy before it that can fall silent. */
 
+import assert from 'node:assert/strict'
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -25,20 +26,45 @@ export class Etcd {
     this.#arguments = args
   }
 
-  static async start(t: Context, scheme: 'http' | 'https' = 'http', more: readonly string[] = []): Promise<Etcd> {
-    const directory = mkdtempSync(join(tmpdir(), 'twt-'))
-    const endpoint = `${scheme}://127.0.0.1:${await freePort()}`
-    const peer = `http://127.0.0.1:${await freePort()}`
-    const urls = ['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint]
-    const peers = ['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer]
-    const rest = ['--initial-cluster', `twt=${peer}`, '--name', 'twt', ...more]
-    const etcd = new Etcd(directory, endpoint, [...urls, ...peers, ...rest])
-    t.after(async () => {
-      await etcd.stop()
-      rmSync(directory, { recursive: true })
-    })
+  static async start(
+    t: Context,
+    scheme: 'http' | 'https' = 'http',
+    more: readonly string[] = [],
+  ): Promise<Etcd> {
+    const [etcd] = await Etcd.#prepare(t, 1, scheme, more)
+    assert.ok(etcd !== undefined)
     await etcd.start()
     return etcd
+  }
+
+  static async startCluster(t: Context): Promise<readonly Etcd[]> {
+    const members = await Etcd.#prepare(t, 3, 'http', [])
+    await Promise.all(members.map((member) => member.start()))
+    return members
+  }
+
+  static async #prepare(t: Context, count: number, scheme: string, more: readonly string[]): Promise<Etcd[]> {
+    const members: Etcd[] = []
+    const peers = await Promise.all(
+      Array.from(
+        { length: count },
+        async (_, i) => [`twt${i}`, `http://127.0.0.1:${await freePort()}`] as const,
+      ),
+    )
+    const cluster = ['--initial-cluster', peers.map((peer) => peer.join('=')).join()]
+    for (const [name, peer] of peers) {
+      const directory = mkdtempSync(join(tmpdir(), 'twt-'))
+      const endpoint = `${scheme}://127.0.0.1:${await freePort()}`
+      const urls = ['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint]
+      const own = ['--name', name, '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer]
+      const etcd = new Etcd(directory, endpoint, [...urls, ...own, ...cluster, ...more])
+      members.push(etcd)
+      t.after(async () => {
+        await etcd.stop()
+        rmSync(directory, { recursive: true })
+      })
+    }
+    return members
   }
 
   async start(): Promise<void> {

@@ -321,6 +321,9 @@ test('a registry is named by its kind and its path', () => {
     path: '/var/lib/tweed/a:b.db',
   })
   for (const text of ['', '/var/lib/tweed', 'sqlite:', 'etc:x']) {
-    assert.throws(() => parseRegistryAddress(text), { code: 'invalid', message: /write sqlite:PATH or etcd:/ })
+    assert.throws(() => parseRegistryAddress(text), {
+      code: 'invalid',
+      message: /write sqlite:PATH or etcd:/,
+    })
   }
 })

@@ -6,7 +6,7 @@ export const AGENT_FLAGS = {
   registry: {
     kind: 'string',
     default: '',
-    help: 'where leases are kept: sqlite:PATH, a file that the agents of one machine share; else etcd, as the etcd flags say',
+    help: 'where leases are kept: etcd:URL,URL or, for the agents of one machine, sqlite:PATH; else -etcd-endpoints says',
   },
   'etcd-endpoints': {
     kind: 'string',

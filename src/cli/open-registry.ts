@@ -1,15 +1,11 @@
 /** Which registry: one SQLite file, or etcd. A client library is loaded for the one that is used. */
 
-import {
-  type LeaseRegistry,
-  parseRegistryAddress,
-  type RegistryAdmin,
-  RegistryError,
-} from '../lease/registry.ts'
+import type { EtcdOptions } from '../lease/etcd/registry.ts'
+import { type LeaseRegistry, parseRegistryAddress, type RegistryAdmin } from '../lease/registry.ts'
 
 /** As flags say it; an empty text says nothing. */
 export interface RegistryChoice {
-  /** `sqlite:PATH`; empty: etcd. */
+  /** `sqlite:PATH` or `etcd:URL,URL`; empty: the etcd at `endpoints`. */
   readonly registry: string
   /** URLs, separated by commas. */
   readonly endpoints: string
@@ -27,9 +23,30 @@ export async function openRegistry(
   choice: RegistryChoice,
   renewMargin?: number,
 ): Promise<LeaseRegistry & RegistryAdmin> {
-  if (choice.registry === '')
-    throw new RegistryError('invalid', 'etcd is not in this version: say -registry=sqlite:PATH')
-  const { path } = parseRegistryAddress(choice.registry)
-  const { SqliteRegistry } = await import('../lease/sqlite.ts')
-  return new SqliteRegistry(path, renewMargin === undefined ? {} : { renewMargin })
+  const options = renewMargin === undefined ? {} : { renewMargin }
+  const address = choice.registry === '' ? undefined : parseRegistryAddress(choice.registry)
+  if (address?.kind === 'sqlite') {
+    const { SqliteRegistry } = await import('../lease/sqlite.ts')
+    return new SqliteRegistry(address.path, options)
+  }
+  const endpoints = address?.endpoints ?? choice.endpoints.split(',').map((endpoint) => endpoint.trim())
+  const { EtcdRegistry } = await import('../lease/etcd/registry.ts')
+  return new EtcdRegistry({ ...etcdOptions(choice), endpoints, ...options })
+}
+
+/** Whether TLS is used at all is said by the endpoints: `https`. */
+function etcdOptions({
+  prefix,
+  ca,
+  cert,
+  key,
+  user,
+  password,
+}: RegistryChoice): Omit<EtcdOptions, 'endpoints'> {
+  const files = { ...(ca !== '' && { ca }), ...(cert !== '' && { cert }), ...(key !== '' && { key }) }
+  return {
+    prefix,
+    ...(Object.keys(files).length > 0 && { tls: files }),
+    ...(user !== '' && { login: { user, password } }),
+  }
 }

@@ -145,10 +145,11 @@ export class Overlay implements AsyncDisposable {
       await work()
     } finally {
       stop.abort()
-      const { sent, lost, errors } = await pinging
-      assert.deepEqual({ lost, errors }, { lost: [], errors: [] }, `of ${sent} packets`)
-      assert.ok(sent > 1)
+      await pinging
     }
+    const { sent, lost, errors } = await pinging
+    assert.deepEqual({ lost, errors }, { lost: [], errors: [] }, `of ${sent} packets`)
+    assert.ok(sent > 1)
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

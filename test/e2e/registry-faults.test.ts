@@ -44,7 +44,11 @@ const FAULTS: readonly {
   },
   { name: 'locked', reason: /is locked by another process$/, cause: () => overlay.lockRegistry() },
   { name: 'read-only', reason: /is read-only/, cause: mountReadOnly },
-  { name: 'overwritten', reason: /is damaged/, cause: () => damage(() => writeFile(path, 'x'.repeat(8192))) },
+  {
+    name: 'overwritten',
+    reason: /is damaged/,
+    cause: () => damage(() => writeFile(path, 'x'.repeat(8192), { flag: 'r+' })),
+  },
   { name: 'truncated', reason: /is damaged/, cause: () => damage(() => truncate(path, 5000)) },
   { name: 'emptied', reason: /is not a tweed registry$/, cause: () => damage(() => truncate(path, 0)) },
 ]
@@ -82,6 +86,7 @@ async function assertRecovered(agent: Agent, mark: number): Promise<void> {
 
 for (const [i, { name, reason, cause }] of FAULTS.entries()) {
   test(`${name}: traffic goes on, health says why, and it mends itself`, async () => {
+    for (const agent of overlay.agents) await agent.untilReady()
     const marks = overlay.agents.map((agent) => agent.log.length)
     const before = await overlay.pictures()
     const peer = fakePeer(100 + i)

@@ -4,7 +4,7 @@
  * underlay, where etcd is.
  */
 
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -75,14 +75,18 @@ async function tweed(
   await run('nsenter', words, input)
 }
 
+export function etcdDirectory(lab: Lab): string {
+  return join(lab.directory, 'etcd')
+}
+
 /** It ends with the lab, whose processes are those in its namespaces. @throws {LabError} */
-async function startEtcd(lab: Lab): Promise<void> {
-  await ip(lab.underlay.namespace, `address add ${UNDERLAY_IP}/24 dev br0`)
+export async function startEtcd(lab: Lab): Promise<ChildProcess> {
+  await ip(lab.underlay.namespace, `address replace ${UNDERLAY_IP}/24 dev br0`)
   const log = await open(join(lab.directory, 'etcd.log'), 'a')
   const words = [
     `--net=${lab.underlay.path}`,
     'etcd',
-    `--data-dir=${join(lab.directory, 'etcd')}`,
+    `--data-dir=${etcdDirectory(lab)}`,
     `--listen-client-urls=${ETCD_URL}`,
     `--advertise-client-urls=${ETCD_URL}`,
     '--listen-peer-urls=http://127.0.0.1:2380',
@@ -92,6 +96,7 @@ async function startEtcd(lab: Lab): Promise<void> {
   child.unref()
   await log.close()
   await untilListening(lab, ended)
+  return child
 }
 
 /** @throws {LabError} */

@@ -11,7 +11,13 @@ import { bridge, ip } from '../../src/lab/command.ts'
 import { labDown, onCleanGround } from '../../src/lab/lab.ts'
 import { ping } from '../../src/lab/ping.ts'
 import { putConfig, seedRegistry } from '../../src/lab/registry.ts'
-import { containerAddresses, type Lab, type LabHost, planLab } from '../../src/lab/topology.ts'
+import {
+  containerAddresses,
+  type Lab,
+  type LabHost,
+  type LabRegistry,
+  planLab,
+} from '../../src/lab/topology.ts'
 import { remains } from '../tweed.ts'
 import { Agent, TWEED } from './agent.ts'
 
@@ -25,8 +31,12 @@ export class Overlay implements AsyncDisposable {
   }
 
   /** The machines of a lab, and its registry when there is a config; no agents. */
-  static async build(hosts: number, config: string | undefined): Promise<Overlay> {
-    const lab = planLab(`twe${process.pid}n${names.next().value}`, hosts)
+  static async build(
+    hosts: number,
+    config: string | undefined,
+    registry: LabRegistry = 'sqlite',
+  ): Promise<Overlay> {
+    const lab = planLab(`twe${process.pid}n${names.next().value}`, hosts, registry)
     await onCleanGround(
       lab,
       () => undefined,
@@ -40,8 +50,8 @@ export class Overlay implements AsyncDisposable {
   }
 
   /** Two hosts with agents that know each other, and a container on each. */
-  static async connect(config: string): Promise<Overlay> {
-    const overlay = await Overlay.build(2, config)
+  static async connect(config: string, registry?: LabRegistry): Promise<Overlay> {
+    const overlay = await Overlay.build(2, config, registry)
     try {
       const agents = overlay.hosts.map((host) => overlay.start(host))
       for (const agent of agents) {

@@ -34,7 +34,8 @@ export function readSettings(
   if (asked.boolean('version')) return 'version'
   const flags = parseFlags(AGENT_FLAGS, argv, { prefix: PREFIX, variables })
   for (const name of NOT_YET) {
-    if (flags.text(name) !== AGENT_FLAGS[name].default) {
+    const isAsked = AGENT_FLAGS[name].kind === 'boolean' ? flags.boolean(name) : flags.text(name) !== ''
+    if (isAsked) {
       throw new FlagError(`flag -${name} is ${flags.text(name)}: this version does not have it; leave it out`)
     }
   }

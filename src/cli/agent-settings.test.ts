@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { AGENT_FLAGS } from './agent-flags.ts'
+import { readSettings, type Settings } from './agent-settings.ts'
+
+function settings(argv: readonly string[], variables: Record<string, string> = {}): Settings {
+  const read = readSettings(argv, variables)
+  assert.ok(typeof read === 'object')
+  return read
+}
+
+test("without flags, flanneld's defaults", () => {
+  const { agent, registry, healthz, renewMargin } = settings([])
+  assert.deepEqual(registry, {
+    registry: '',
+    endpoints: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
+    prefix: '/coreos.com/network',
+    ca: '',
+    cert: '',
+    key: '',
+    user: '',
+    password: '',
+  })
+  assert.equal(agent.subnetFile, '/run/flannel/subnet.env')
+  assert.deepEqual(agent.firewall, { masquerade: false, forward: true, randomFully: true, interval: 5000 })
+  assert.deepEqual([healthz, renewMargin], [undefined, 3_600_000])
+})
+
+test("a unit file of flanneld's is understood, in each of Go's forms and out of the environment", () => {
+  const asFlags = settings([
+    '-etcd-endpoints=https://10.0.0.1:2379,https://10.0.0.2:2379',
+    '--etcd-prefix',
+    '/flannel/network',
+    '-etcd-cafile=/ca.pem',
+    '-etcd-certfile=/cert.pem',
+    '-etcd-keyfile=/key.pem',
+    '-etcd-username=flannel',
+    '-etcd-password=secret',
+    '--iface=eth1',
+    '-ip-masq',
+    '--iptables-forward-rules=false',
+    '--ip-masq-fully-random-disable=true',
+    '-iptables-resync=30',
+    '-healthz-port=8081',
+    '-healthz-ip=127.0.0.1',
+    '-subnet-lease-renew-margin=120',
+    '-v=1',
+    '-kube-annotation-prefix=flannel.alpha.coreos.com',
+    '-kube-subnet-mgr=0',
+  ])
+  const asEnvironment = settings([], {
+    FLANNELD_ETCD_ENDPOINTS: 'https://10.0.0.1:2379,https://10.0.0.2:2379',
+    FLANNELD_ETCD_PREFIX: '/flannel/network',
+    FLANNELD_ETCD_CAFILE: '/ca.pem',
+    FLANNELD_ETCD_CERTFILE: '/cert.pem',
+    FLANNELD_ETCD_KEYFILE: '/key.pem',
+    FLANNELD_ETCD_USERNAME: 'flannel',
+    FLANNELD_ETCD_PASSWORD: 'secret',
+    FLANNELD_IFACE: 'eth1',
+    FLANNELD_IP_MASQ: 'true',
+    FLANNELD_IPTABLES_FORWARD_RULES: 'false',
+    FLANNELD_IP_MASQ_FULLY_RANDOM_DISABLE: 'true',
+    FLANNELD_IPTABLES_RESYNC: '30',
+    FLANNELD_HEALTHZ_PORT: '8081',
+    FLANNELD_HEALTHZ_IP: '127.0.0.1',
+    FLANNELD_SUBNET_LEASE_RENEW_MARGIN: '120',
+    FLANNELD_V: '1',
+  })
+  assert.deepEqual(asFlags, asEnvironment)
+  assert.deepEqual(asFlags.healthz, { host: '127.0.0.1', port: 8081 })
+  assert.deepEqual(asFlags.agent.firewall, {
+    masquerade: true,
+    forward: false,
+    randomFully: false,
+    interval: 30_000,
+  })
+  assert.equal(asFlags.registry.prefix, '/flannel/network')
+  assert.equal(asFlags.verbose, true)
+})
+
+test('a flag on the command line goes before the environment', () => {
+  assert.deepEqual(settings(['-iface=eth0'], { FLANNELD_IFACE: 'eth1' }).agent.interface.ifaces, ['eth0'])
+})
+
+test('every flag of flanneld is taken', () => {
+  // flannel 0.28's own list, and klog's three.
+  const flags =
+    'etcd-endpoints etcd-prefix etcd-keyfile etcd-certfile etcd-cafile etcd-username etcd-password iface iface-regex ' +
+    'iface-can-reach subnet-file public-ip public-ipv6 subnet-lease-renew-margin ip-masq ip-masq-fully-random-disable ' +
+    'kube-subnet-mgr kube-api-url kube-annotation-prefix kubeconfig-file net-config-path set-node-network-unavailable ' +
+    'healthz-ip healthz-port iptables-resync iptables-forward-rules ip-blackhole-route version v vmodule log_backtrace_at'
+  for (const flag of flags.split(' ')) assert.ok(Object.hasOwn(AGENT_FLAGS, flag), flag)
+})
+
+test('help and version are answered whatever the environment says', () => {
+  assert.equal(readSettings(['-version'], { FLANNELD_HEALTHZ_PORT: 'x' }), 'version')
+  assert.equal(readSettings(['--help'], { FLANNELD_HEALTHZ_PORT: 'x' }), 'help')
+})
+
+describe('what cannot be is refused, with the flag, its value and what is allowed', () => {
+  for (const [argv, message] of [
+    [
+      ['-subnet-lease-renew-margin=0'],
+      /-subnet-lease-renew-margin is 0: it must be a whole number from 1 to 1439/,
+    ],
+    [['-healthz-port=70000'], /-healthz-port is 70000: .* from 0 to 65535/],
+    [['-iptables-resync=0'], /-iptables-resync is 0/],
+    [['-public-ip=eth0'], /-public-ip: "eth0" is not an IP address/],
+    [['-iface-regex=('], /-iface-regex: Invalid regular expression/],
+    [['-kube-subnet-mgr'], /-kube-subnet-mgr is true: this version does not have it/],
+    [['-ip-blackhole-route=true'], /-ip-blackhole-route is true: this version does not have it/],
+    [['-public-ipv6=fd00::1'], /-public-ipv6 is fd00::1: this version does not have it/],
+  ] as const) {
+    test(argv.join(' '), () => assert.throws(() => readSettings(argv, {}), { name: 'FlagError', message }))
+  }
+})

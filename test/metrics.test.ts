@@ -11,6 +11,7 @@ import { parseMac } from '../src/address/mac.ts'
 import type { Operation, Report } from '../src/state.ts'
 import { Journal } from '../src/status/journal.ts'
 import { exposeMetrics } from '../src/status/metrics.ts'
+import { RegistryCalls } from '../src/status/tally.ts'
 
 const FDB: Operation = {
   verb: 'add',
@@ -34,7 +35,10 @@ const REPORT: Report = {
 
 test("the figures are the journal's, in a form that promtool finds no fault with", async () => {
   const journal = new Journal(pino({ enabled: false }), '1.2.3', 'sqlite:/nowhere')
-  const exposition = exposeMetrics(journal)
+  const calls = new RegistryCalls()
+  const exposition = exposeMetrics(journal, calls)
+  calls.add({ operation: 'Range', milliseconds: 250, failed: false })
+  calls.add({ operation: 'Range', milliseconds: 250, failed: true })
   journal.turn(REPORT, REPORT.failures, 1)
   journal.turn({ ...REPORT, operations: [], failures: [], repaired: [] }, [], 1)
   journal.registryUnavailable('gone')
@@ -55,6 +59,9 @@ test("the figures are the journal's, in a form that promtool finds no fault with
     'tweed_l3_misses_total{result="answered"} 6',
     'tweed_l3_misses_total{result="refused"} 4',
     'tweed_peers{state="in sync"} 0',
+    'tweed_registry_calls_total{operation="Range",result="ok"} 1',
+    'tweed_registry_calls_total{operation="Range",result="failed"} 1',
+    'tweed_registry_call_seconds_total{operation="Range"} 0.5',
   ]) {
     assert.ok(first.split('\n').includes(line), `${line} is missing in\n${first}`)
   }

@@ -10,12 +10,14 @@ import { statusSocketPath } from '../status/client.ts'
 import { serve } from '../status/http.ts'
 import { Journal } from '../status/journal.ts'
 import { notifySystemd } from '../status/systemd.ts'
+import { RegistryCalls } from '../status/tally.ts'
 import { VERSION } from '../version.ts'
 import { formatHelp, type Question, readSettings, type Settings } from './agent-settings.ts'
 import { openRegistry } from './open-registry.ts'
 
 /** Exit status: 0 after SIGTERM or SIGINT, 1 on what an operator must mend, 2 for a wrong command line. */
 export async function runAgent(argv: readonly string[]): Promise<number> {
+  const calls = new RegistryCalls()
   let settings: Settings | Question
   let registry: LeaseRegistry
   try {
@@ -24,7 +26,8 @@ export async function runAgent(argv: readonly string[]): Promise<number> {
       process.stderr.write(settings === 'help' ? formatHelp() : `${VERSION}\n`)
       return 0
     }
-    registry = await openRegistry(settings.registry, settings.renewMargin)
+    const { renewMargin } = settings
+    registry = await openRegistry(settings.registry, { renewMargin, observe: (call) => calls.add(call) })
   } catch (error) {
     if (!(error instanceof FlagError || error instanceof RegistryError)) throw error
     process.stderr.write(`tweed agent: ${error.message}\n`)
@@ -32,7 +35,7 @@ export async function runAgent(argv: readonly string[]): Promise<number> {
   }
   const log = createLogger(process.stderr.isTTY, settings.verbose)
   try {
-    await runUntilSignal(settings, registry, log)
+    await runUntilSignal(settings, registry, calls, log)
     return 0
   } catch (error) {
     log.fatal({ err: error }, error instanceof Error ? error.message : String(error))
@@ -40,7 +43,12 @@ export async function runAgent(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function runUntilSignal(settings: Settings, registry: LeaseRegistry, log: Logger): Promise<void> {
+async function runUntilSignal(
+  settings: Settings,
+  registry: LeaseRegistry,
+  calls: RegistryCalls,
+  log: Logger,
+): Promise<void> {
   const { agent, healthz } = settings
   const { subnetFile } = agent
   const stop = new AbortController()
@@ -53,9 +61,10 @@ async function runUntilSignal(settings: Settings, registry: LeaseRegistry, log: 
   const { NOTIFY_SOCKET } = process.env
   const journal = new Journal(log, VERSION, registry.name, () => notifySystemd(NOTIFY_SOCKET, 'READY=1'))
   await mkdir(dirname(subnetFile), { recursive: true, mode: 0o755 })
-  const servers = [await serve(journal, { kind: 'socket', path: statusSocketPath(subnetFile) })]
+  const served = { journal, calls }
+  const servers = [await serve(served, { kind: 'socket', path: statusSocketPath(subnetFile) })]
   try {
-    if (healthz !== undefined) servers.push(await serve(journal, { kind: 'port', ...healthz }))
+    if (healthz !== undefined) servers.push(await serve(served, { kind: 'port', ...healthz }))
     log.info({ version: VERSION, registry: registry.name }, 'tweed agent starts')
     await run({ ...agent, registry }, journal, stop.signal)
   } finally {

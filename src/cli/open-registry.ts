@@ -1,7 +1,12 @@
 /** Which registry: one SQLite file, or etcd. A client library is loaded for the one that is used. */
 
 import type { EtcdOptions } from '../lease/etcd/registry.ts'
-import { type LeaseRegistry, parseRegistryAddress, type RegistryAdmin } from '../lease/registry.ts'
+import {
+  type LeaseRegistry,
+  parseRegistryAddress,
+  type RegistryAdmin,
+  type RegistryObserver,
+} from '../lease/registry.ts'
 
 /** As flags say it; an empty text says nothing. */
 export interface RegistryChoice {
@@ -18,20 +23,26 @@ export interface RegistryChoice {
   readonly password: string
 }
 
-/** @param renewMargin In milliseconds. @throws {RegistryError} `invalid` */
+/** Of an agent's registry. */
+export interface RegistrySettings {
+  /** Before its end that a lease is renewed. Milliseconds. */
+  readonly renewMargin?: number
+  readonly observe?: RegistryObserver
+}
+
+/** @throws {RegistryError} `invalid` */
 export async function openRegistry(
   choice: RegistryChoice,
-  renewMargin?: number,
+  settings: RegistrySettings = {},
 ): Promise<LeaseRegistry & RegistryAdmin> {
-  const options = renewMargin === undefined ? {} : { renewMargin }
   const address = choice.registry === '' ? undefined : parseRegistryAddress(choice.registry)
   if (address?.kind === 'sqlite') {
     const { SqliteRegistry } = await import('../lease/sqlite.ts')
-    return new SqliteRegistry(address.path, options)
+    return new SqliteRegistry(address.path, settings)
   }
   const endpoints = address?.endpoints ?? choice.endpoints.split(',').map((endpoint) => endpoint.trim())
   const { EtcdRegistry } = await import('../lease/etcd/registry.ts')
-  return new EtcdRegistry({ ...etcdOptions(choice), endpoints, ...options })
+  return new EtcdRegistry({ ...etcdOptions(choice), endpoints, ...settings })
 }
 
 /** Whether TLS is used at all is said by the endpoints: `https`. */

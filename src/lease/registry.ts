@@ -81,6 +81,34 @@ export class RegistryError extends Error {
   }
 }
 
+/** One call to the store behind a registry, as metrics count it. */
+export interface RegistryCall {
+  /** `write` of the embedded registry; of etcd the method: `Range`, `Txn` … */
+  readonly operation: string
+  readonly milliseconds: number
+  readonly failed: boolean
+}
+
+export type RegistryObserver = (call: RegistryCall) => void
+
+/** Does the call, and tells the observer how long it took. */
+export async function observed<T>(
+  observe: RegistryObserver | undefined,
+  operation: string,
+  work: () => Promise<T>,
+  now: () => number,
+): Promise<T> {
+  const start = now()
+  let failed = true
+  try {
+    const result = await work()
+    failed = false
+    return result
+  } finally {
+    observe?.({ operation, milliseconds: now() - start, failed })
+  }
+}
+
 /** Where a registry is. */
 export type RegistryAddress =
   | { readonly kind: 'sqlite'; readonly path: string }

@@ -23,9 +23,11 @@ import { pause } from './pause.ts'
 import {
   type LeaseRegistry,
   type LeaseRequest,
+  observed,
   type RegistryAdmin,
   RegistryError,
   type RegistryEvent,
+  type RegistryObserver,
   type RegistryUnavailable,
 } from './registry.ts'
 import { planReservation } from './reservation.ts'
@@ -39,6 +41,7 @@ export interface SqliteOptions {
   readonly renewMargin?: number
   /** How soon a change is seen. */
   readonly pollInterval?: number
+  readonly observe?: RegistryObserver | undefined
 }
 
 const HOUR = 3_600_000
@@ -57,6 +60,7 @@ export class SqliteRegistry implements LeaseRegistry, RegistryAdmin {
   readonly #ttl: number
   readonly #renewMargin: number
   readonly #pollInterval: number
+  readonly #observe: RegistryObserver | undefined
   readonly #closed = new AbortController()
 
   constructor(path: string, options: SqliteOptions = {}) {
@@ -65,6 +69,7 @@ export class SqliteRegistry implements LeaseRegistry, RegistryAdmin {
     this.#ttl = options.ttl ?? 24 * HOUR
     this.#renewMargin = options.renewMargin ?? HOUR
     this.#pollInterval = options.pollInterval ?? 100
+    this.#observe = options.observe
   }
 
   async readConfig(signal: AbortSignal): Promise<string | undefined> {
@@ -227,7 +232,13 @@ export class SqliteRegistry implements LeaseRegistry, RegistryAdmin {
 
   #write<T>(options: Partial<WriteOptions>, work: (database: DatabaseSync) => T): Promise<T> {
     const signal = AbortSignal.any([this.#closed.signal, ...(options.signal ? [options.signal] : [])])
-    return write(this.#path, { create: false, patience: WRITE_PATIENCE, ...options, signal }, work)
+    const settings = { create: false, patience: WRITE_PATIENCE, ...options, signal }
+    return observed(
+      this.#observe,
+      'write',
+      () => write(this.#path, settings, work),
+      () => performance.now(),
+    )
   }
 }
 

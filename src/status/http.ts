@@ -8,6 +8,7 @@ import { createServer, type RequestListener, type Server } from 'node:http'
 import { connect } from 'node:net'
 import type { Journal } from './journal.ts'
 import type { Exposition } from './metrics.ts'
+import type { RegistryCalls } from './tally.ts'
 
 /** Something else has the address. */
 export class ListenError extends Error {
@@ -18,10 +19,16 @@ export type ListenAddress =
   | { readonly kind: 'port'; readonly host: string; readonly port: number }
   | { readonly kind: 'socket'; readonly path: string }
 
+/** What is served. */
+export interface Served {
+  readonly journal: Journal
+  readonly calls: RegistryCalls
+}
+
 /** @throws {ListenError} */
-export async function serve(journal: Journal, address: ListenAddress): Promise<Server> {
+export async function serve(served: Served, address: ListenAddress): Promise<Server> {
   if (address.kind === 'socket') await clearSocket(address.path)
-  const server = createServer(respond(journal))
+  const server = createServer(respond(served))
   await new Promise<void>((resolve, reject) => {
     server.once('listening', resolve)
     server.once('error', (error) => {
@@ -34,7 +41,7 @@ export async function serve(journal: Journal, address: ListenAddress): Promise<S
   return server
 }
 
-function respond(journal: Journal): RequestListener {
+function respond({ journal, calls }: Served): RequestListener {
   let metrics: Promise<Exposition> | undefined
   return ({ url, method }, response) => {
     const send = (status: number, type: string, body: string): void => {
@@ -43,7 +50,7 @@ function respond(journal: Journal): RequestListener {
     if (url === '/healthz') return send(200, 'text/plain', 'flanneld is running')
     if (url === '/status') return send(200, 'application/json', JSON.stringify(journal.status))
     if (url === '/metrics') {
-      metrics ??= import('./metrics.ts').then(({ exposeMetrics }) => exposeMetrics(journal))
+      metrics ??= import('./metrics.ts').then(({ exposeMetrics }) => exposeMetrics(journal, calls))
       void metrics.then(async (exposition) => send(200, exposition.contentType, await exposition.text()))
       return
     }

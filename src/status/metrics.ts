@@ -5,13 +5,14 @@
 
 import { Counter, Gauge, Registry } from '@prometheus-io/client'
 import type { Journal } from './journal.ts'
+import type { RegistryCalls } from './tally.ts'
 
 export interface Exposition {
   readonly contentType: string
   text(): Promise<string>
 }
 
-export function exposeMetrics(journal: Journal): Exposition {
+export function exposeMetrics(journal: Journal, calls: RegistryCalls): Exposition {
   const registry = new Registry()
   const registers = [registry]
   const { version } = journal.status
@@ -90,6 +91,19 @@ export function exposeMetrics(journal: Journal): Exposition {
       [{ result: 'answered' }, journal.counters.missesAnswered],
       [{ result: 'refused' }, journal.counters.missesRefused],
     ],
+  )
+  labelled('tweed_registry_calls_total', 'Calls to the registry.', ['operation', 'result'], 'counter', () =>
+    calls.counts.flatMap(({ operation, calls: all, failures }): [Record<string, string>, number][] => [
+      [{ operation, result: 'ok' }, all - failures],
+      [{ operation, result: 'failed' }, failures],
+    ]),
+  )
+  labelled(
+    'tweed_registry_call_seconds_total',
+    'Time that the calls to the registry took.',
+    ['operation'],
+    'counter',
+    () => calls.counts.map(({ operation, milliseconds }) => [{ operation }, milliseconds / 1000]),
   )
   return { contentType: registry.contentType, text: () => registry.metrics() }
 

@@ -7,6 +7,7 @@ import { rm } from 'node:fs/promises'
 import { after, before, test } from 'node:test'
 import { run } from '../../src/lab/command.ts'
 import { etcdDirectory, startEtcd } from '../../src/lab/registry.ts'
+import { TWEED } from './agent.ts'
 import { Overlay } from './overlay.ts'
 
 const CONFIG = '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan"}}'
@@ -102,13 +103,6 @@ test('started again without its data: leases come back from their owners, and no
 })
 
 test('the story of the demo is the same over etcd', async () => {
-  const [tweed = '', ...words] = [
-    'bin/tweed',
-    'demo',
-    '--registry',
-    'etcd',
-    '--name',
-    `twe${process.pid}etcd`,
-  ]
-  assert.match(await run(tweed, words), /PASSED: all \d+ checks hold/)
+  const words = ['demo', '--registry', 'etcd', '--name', `twe${process.pid}etcd`]
+  assert.match(await run(TWEED, words), /PASSED: all \d+ checks hold/)
 })

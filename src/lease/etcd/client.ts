@@ -14,7 +14,7 @@ import {
   type ServiceError,
   status,
 } from '@grpc/grpc-js'
-import { RegistryError } from '../registry.ts'
+import { observed, RegistryError, type RegistryObserver } from '../registry.ts'
 import {
   AuthService,
   type WatchCreateRequest,
@@ -29,6 +29,7 @@ export interface EtcdConnection {
   /** Paths of PEM files, read again for each connection. Without a CA, those that Node knows. */
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string }
   readonly login?: { readonly user: string; readonly password: string }
+  readonly observe?: RegistryObserver | undefined
 }
 
 /** Milliseconds from a call to its answer. */
@@ -94,9 +95,12 @@ export class EtcdClient {
     for (const _ of this.#options.endpoints) {
       const connection = this.#connect()
       try {
-        return await this.#authenticated(connection, signal, (metadata) =>
-          unary(connection.client, method, request, metadata, signal),
-        )
+        const call = (): Promise<Answer> =>
+          this.#authenticated(connection, signal, (metadata) =>
+            unary(connection.client, method, request, metadata, signal),
+          )
+        const operation = method.path.slice(method.path.lastIndexOf('/') + 1)
+        return await observed(this.#options.observe, operation, call, () => performance.now())
       } catch (error) {
         const failure = this.#failed(connection, error, signal)
         if (isAnswer(failure)) throw failure

@@ -71,6 +71,8 @@ interface Method<Request, Answer> {
 interface Connection {
   readonly endpoint: string
   readonly client: Client
+  /** Why it was given up. */
+  failure: RegistryError | undefined
 }
 
 export class EtcdClient {
@@ -153,7 +155,7 @@ export class EtcdClient {
     const secure = protocol === 'https:'
     const target = `dns:${port === '' ? `${host}:${secure ? 443 : 80}` : host}`
     const security = secure ? secureCredentials(tls) : credentials.createInsecure()
-    this.#connection = { endpoint, client: new Client(target, security, OPTIONS) }
+    this.#connection = { endpoint, client: new Client(target, security, OPTIONS), failure: undefined }
     return this.#connection
   }
 
@@ -196,7 +198,11 @@ export class EtcdClient {
     signal.throwIfAborted()
     if (!isServiceError(error) && !(error instanceof RegistryError)) throw error
     const failure = isServiceError(error) ? unavailable(connection.endpoint, error) : error
-    if (!isAnswer(failure) && this.#connection === connection) {
+    if (isAnswer(failure)) return failure
+    // What else was under way there only hears that the connection was closed.
+    if (connection.failure !== undefined) return connection.failure
+    connection.failure = failure
+    if (this.#connection === connection) {
       this.close()
       this.#next++
     }

@@ -5,6 +5,8 @@ import { createHash, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { ip, run } from '../../src/lab/command.ts'
+import { startEtcd } from '../../src/lab/registry.ts'
+import { UNDERLAY_IP } from '../../src/lab/topology.ts'
 import { DockerHost, makeImage, serveImage, until } from './docker.ts'
 import { Overlay } from './overlay.ts'
 
@@ -13,19 +15,18 @@ const BACKENDS = {
   'with L3 misses': { Type: 'vxlan', VNI: 1, L3Miss: true },
 } as const
 
-/** A machine that is no part of the network. */
-const OUTSIDE = '192.168.1.1'
 const FILE = randomBytes(16 << 20)
 
 for (const [mode, backend] of Object.entries(BACKENDS)) {
   test(`Docker on two hosts ${mode}`, async (t) => {
-    await using overlay = await Overlay.build(
-      2,
-      JSON.stringify({ Network: '10.10.0.0/16', Backend: backend }),
-    )
-    const image = join(overlay.lab.directory, 'image')
+    const config = JSON.stringify({ Network: '10.10.0.0/16', Backend: backend })
+    await using overlay = await Overlay.build(2, config, 'etcd')
+    const { underlay, directory } = overlay.lab
+    const etcd = Number(await run('ip', ['netns', 'pids', underlay.namespace]))
+    const image = join(directory, 'image')
     await makeImage(image, FILE)
-    await serveOutside(overlay, image)
+    // For what is no part of the network.
+    serveImage(image, underlay)
     const start = (index: number) => overlay.start(overlay.host(index), '--ip-masq', '--iptables-resync=1')
     start(0)
     start(1)
@@ -69,8 +70,8 @@ for (const [mode, backend] of Object.entries(BACKENDS)) {
     })
 
     await t.test('a server sees the host outside the network, and the container inside', async () => {
-      assert.equal(await a.who(OUTSIDE), '192.168.1.10')
-      assert.equal(await b.who(OUTSIDE), '192.168.1.11')
+      assert.equal(await a.who(UNDERLAY_IP), '192.168.1.10')
+      assert.equal(await b.who(UNDERLAY_IP), '192.168.1.11')
       assert.equal(await a.who('10.10.11.2'), '10.10.10.2')
       assert.equal(await b.who('10.10.10.2'), '10.10.11.2')
     })
@@ -86,6 +87,19 @@ for (const [mode, backend] of Object.entries(BACKENDS)) {
       }
     })
 
+    await t.test('a TCP connection outlives a restart of etcd', async () => {
+      using connection = a.connect('10.10.11.2')
+      await connection.exchange()
+      process.kill(etcd, 'SIGKILL')
+      for (const agent of overlay.agents) {
+        await agent.untilStatus('without etcd', ({ registry }) => !registry.available)
+      }
+      await connection.exchange()
+      await startEtcd(overlay.lab)
+      for (const agent of overlay.agents) await agent.untilReady()
+      await connection.exchange()
+    })
+
     await t.test('a TCP connection outlives a flush of iptables, and the rules come back', async () => {
       using connection = a.connect('10.10.11.2')
       await connection.exchange()
@@ -96,7 +110,7 @@ for (const [mode, backend] of Object.entries(BACKENDS)) {
       await connection.exchange()
       for (const docker of [a, b]) {
         await until('masquerades again', async () => {
-          assert.equal(await docker.who(OUTSIDE), docker.host.publicIp)
+          assert.equal(await docker.who(UNDERLAY_IP), docker.host.publicIp)
         })
       }
       assert.equal(await a.who('10.10.11.2'), '10.10.10.2')
@@ -104,7 +118,16 @@ for (const [mode, backend] of Object.entries(BACKENDS)) {
   })
 }
 
-async function serveOutside({ lab }: Overlay, image: string): Promise<void> {
-  await ip(lab.underlay.namespace, `address add ${OUTSIDE}/24 dev br0`)
-  serveImage(image, lab.underlay)
-}
+test('Docker masquerades where tweed does not', async () => {
+  await using overlay = await Overlay.build(
+    1,
+    '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan"}}',
+    'etcd',
+  )
+  const image = join(overlay.lab.directory, 'image')
+  await makeImage(image, FILE)
+  serveImage(image, overlay.lab.underlay)
+  await overlay.start(overlay.host(0)).untilReady()
+  await using docker = await DockerHost.start(overlay.host(0), image)
+  assert.equal(await docker.who(UNDERLAY_IP), '192.168.1.10')
+})

@@ -15,11 +15,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 import { parseIp } from '../../src/address/ip.ts'
 import { parseMac } from '../../src/address/mac.ts'
-import { parsePrefix } from '../../src/address/prefix.ts'
+import { parsePrefix, prefixContains, prefixOf } from '../../src/address/prefix.ts'
 import { attachContainer } from '../../src/lab/build.ts'
 import { bridge, ip, ipBatch, run } from '../../src/lab/command.ts'
 import { ping } from '../../src/lab/ping.ts'
 import { containerAddresses, type LabHost } from '../../src/lab/topology.ts'
+import { type News, Watch } from '../../src/lab/watch.ts'
 import { Flanneld, flannelLease, type Generation, type Peer, peerOf } from './flanneld.ts'
 import { Overlay } from './overlay.ts'
 
@@ -83,6 +84,9 @@ for (const { from, mode, back } of SWAPS) {
     await underStreams(overlay, async (flow) => {
       await flow()
       const stayed = await tables(b)
+      await using closing = new AsyncDisposableStack()
+      const { news } = closing.adopt(new Watch(a.path), (watch) => watch.close())
+      const leading = await ip(a.namespace, 'route show match 10.10.11.2')
       await flanneld[Symbol.asyncDispose]()
       const agent = overlay.start(a, '--ip-masq')
       const { lease, mac } = await agent.untilReady()
@@ -108,6 +112,7 @@ for (const { from, mode, back } of SWAPS) {
         assert.deepEqual(await tables(a), { ...taken, routes: back })
       }
       assert.deepEqual(await tables(b), stayed)
+      assertAlwaysLed(leading, news)
     })
   })
 }
@@ -157,6 +162,19 @@ async function underStreams(
   }
   for (const { sent, lost, errors } of await Promise.all(pinging)) {
     assert.deepEqual({ lost, errors }, { lost: [], errors: [] }, `of ${sent} packets`)
+  }
+}
+
+/** A gap between two packets would not be seen by them: at every moment, as the kernel told it, a route led to c2. */
+function assertAlwaysLed(leading: string, news: readonly News[]): void {
+  const routes = new Set(lines(leading).map((line) => line.split(' ')[0]))
+  for (const item of news) {
+    if (!('route' in item) || item.route.destination === undefined) continue
+    const prefix = prefixOf(item.route.destination, item.route.destinationLength)
+    if (!prefixContains(prefix, parseIp('10.10.11.2'))) continue
+    if (item.verb === 'new') routes.add(prefix)
+    else routes.delete(prefix)
+    assert.ok(routes.size > 0, `no route after that of ${prefix} went`)
   }
 }
 

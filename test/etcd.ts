@@ -139,7 +139,7 @@ export class Proxy {
 
   /** Breaks all connections. New ones are taken. */
   cut(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy()
+    for (const socket of this.#sockets) socket.destroy()
   }
 
   get connections(): number {
@@ -154,7 +154,7 @@ export class Proxy {
     ] as const) {
       this.#sockets.add(from)
       from.on('data', (chunk) => to.write(chunk))
-      from.on('error', () => to.resetAndDestroy())
+      from.on('error', () => to.destroy())
       from.on('close', () => {
         this.#sockets.delete(from)
         to.destroy()

@@ -1,0 +1,167 @@
+/** The registry in etcd behind TLS and passwords, and when it is big. */
+
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { setTimeout } from 'node:timers/promises'
+import { ipFromNumber, parseIp } from '../src/address/ip.ts'
+import { EtcdClient } from '../src/lease/etcd/client.ts'
+import { type EtcdOptions, EtcdRegistry } from '../src/lease/etcd/registry.ts'
+import { KVService, PutRequest } from '../src/lease/etcd/rpc.ts'
+import { Etcd } from './etcd.ts'
+import { acquire, snapshotWhere, subnetOf } from './registry-contract.ts'
+
+const CONFIG = '{"Network": "10.3.0.0/16"}'
+const HOST = parseIp('192.168.1.10')
+const OTHER = parseIp('192.168.1.11')
+
+function open(t: TestContext, options: EtcdOptions): EtcdRegistry {
+  const registry = new EtcdRegistry(options)
+  t.after(() => registry.close())
+  return registry
+}
+
+/** A certificate authority, and what it signed: PEM files. */
+function certificates(t: TestContext) {
+  const directory = mkdtempSync(join(tmpdir(), 'twt-tls-'))
+  t.after(() => rmSync(directory, { recursive: true }))
+  const openssl = (...args: string[]): void => {
+    execFileSync('openssl', args, { cwd: directory, stdio: ['ignore', 'ignore', 'pipe'] })
+  }
+  const keys = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-noenc']
+  const authority = (name: string): string => {
+    const out = ['-keyout', `${name}.key`, '-out', `${name}.crt`]
+    openssl('req', '-x509', ...keys, ...out, '-subj', `/CN=${name}`, '-days', '2')
+    return join(directory, `${name}.crt`)
+  }
+  const ca = authority('ca')
+  const sign = (name: string, usage: string) => {
+    openssl('req', ...keys, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`)
+    writeFileSync(join(directory, `${name}.ext`), `subjectAltName=IP:127.0.0.1\nextendedKeyUsage=${usage}\n`)
+    const by = [
+      '-CA',
+      'ca.crt',
+      '-CAkey',
+      'ca.key',
+      '-CAcreateserial',
+      '-days',
+      '2',
+      '-extfile',
+      `${name}.ext`,
+    ]
+    openssl('x509', '-req', '-in', `${name}.csr`, '-out', `${name}.crt`, ...by)
+    return { cert: join(directory, `${name}.crt`), key: join(directory, `${name}.key`) }
+  }
+  // etcd is a client of itself, too.
+  const server = sign('server', 'serverAuth,clientAuth')
+  return { ca, other: authority('other'), server, client: sign('client', 'clientAuth') }
+}
+
+test('TLS: with a client certificate and the right authority, and not without', async (t) => {
+  const { ca, other, server, client } = certificates(t)
+  const flags = ['--cert-file', server.cert, '--key-file', server.key, '--trusted-ca-file', ca]
+  const etcd = await Etcd.start(t, 'https', [...flags, '--client-cert-auth'])
+  const endpoints = [etcd.endpoint]
+  const registry = open(t, { endpoints, tls: { ca, ...client } })
+  await registry.putConfig(CONFIG)
+  const lease = await acquire(registry, HOST, t.signal)
+  const events = registry.watch(t.signal)[Symbol.asyncIterator]()
+  await snapshotWhere(events, ({ leases }) => leases.has(lease.key))
+  for (const tls of [{ ca }, { ca: other, ...client }, { ...client }, { ca: '/nonexistent', ...client }]) {
+    await assert.rejects(open(t, { endpoints, tls }).readConfig(t.signal), { code: 'unavailable' })
+  }
+  assert.throws(() => new EtcdRegistry({ endpoints, tls: { cert: client.cert } }), { code: 'invalid' })
+})
+
+test('http is clear text, even with certificates at hand', async (t) => {
+  const { ca, client } = certificates(t)
+  const etcd = await Etcd.start(t)
+  const registry = open(t, { endpoints: [etcd.endpoint], tls: { ca, ...client } })
+  await registry.putConfig(CONFIG)
+  assert.equal(await registry.readConfig(t.signal), CONFIG)
+})
+
+/** An etcd that wants a password; the user may touch what flanneld touches, and nothing else. */
+async function withUsers(t: TestContext) {
+  const etcd = await Etcd.start(t, 'http', ['--auth-token-ttl', '1'])
+  await etcd.ctl('user', 'add', 'root:secret')
+  await etcd.ctl('user', 'grant-role', 'root', 'root')
+  await etcd.ctl('role', 'add', 'network')
+  await etcd.ctl('role', 'grant-permission', 'network', 'read', '/coreos.com/network/config')
+  const subnets = ['/coreos.com/network/subnets', '--prefix']
+  await etcd.ctl('role', 'grant-permission', 'network', 'readwrite', ...subnets)
+  await etcd.ctl('user', 'add', 'flannel:p:w')
+  await etcd.ctl('user', 'grant-role', 'flannel', 'network')
+  await etcd.ctl('put', '/coreos.com/network/config', CONFIG)
+  await etcd.ctl('auth', 'enable')
+  return etcd
+}
+
+test('user and password: with the rights that flanneld needs, also after the token expired', async (t) => {
+  const etcd = await withUsers(t)
+  const endpoints = [etcd.endpoint]
+  const registry = open(t, { endpoints, login: { user: 'flannel', password: 'p:w' } })
+  assert.equal(await registry.readConfig(t.signal), CONFIG)
+  const lease = await acquire(registry, HOST, t.signal)
+  const events = registry.watch(t.signal)[Symbol.asyncIterator]()
+  await snapshotWhere(events, ({ leases }) => leases.has(lease.key))
+  // etcd looks for expired tokens once a second.
+  await setTimeout(3500)
+  const other = await acquire(registry, OTHER, t.signal)
+  await snapshotWhere(events, ({ leases }) => leases.has(other.key))
+  await setTimeout(3500)
+  // Two that find at once that the token is gone.
+  const late = open(t, { endpoints, login: { user: 'flannel', password: 'p:w' } })
+  await Promise.all([
+    registry.release(subnetOf(other)),
+    registry.readConfig(t.signal),
+    late.readConfig(t.signal),
+  ])
+  await snapshotWhere(events, ({ leases }) => !leases.has(other.key))
+})
+
+test('user and password: a wrong one, none, and a key that is not theirs', async (t) => {
+  const etcd = await withUsers(t)
+  const endpoints = [etcd.endpoint]
+  const cases: [Partial<EtcdOptions>, RegExp][] = [
+    [{ login: { user: 'flannel', password: 'wrong' } }, /authentication failed, invalid user ID or password/],
+    [{}, /user name is empty/],
+    [{ login: { user: 'flannel', password: 'p:w' }, prefix: '/other' }, /permission denied/],
+  ]
+  for (const [options, message] of cases) {
+    const registry = open(t, { endpoints, ...options })
+    await assert.rejects(registry.readConfig(t.signal), { code: 'unavailable', message })
+    const { value } = await registry.watch(t.signal)[Symbol.asyncIterator]().next()
+    assert.equal(value?.kind, 'unavailable')
+    assert.match(value.reason, message)
+  }
+})
+
+test('20,000 leases, more than 4 MB: read whole, one change is one change', {
+  timeout: 60_000,
+}, async (t) => {
+  const etcd = await Etcd.start(t)
+  const client = new EtcdClient({ endpoints: [etcd.endpoint] })
+  t.after(() => client.close())
+  const put = async (i: number): Promise<void> => {
+    const [third, fourth] = [Math.floor(i / 256), i % 256]
+    const key = `/coreos.com/network/subnets/10.${128 + third}.${fourth}.0-24`
+    const data = `{"VNI":1,"VtepMAC":"6e:f7:a4:d8:${third.toString(16)}:${fourth.toString(16)}"}`
+    const ip = ipFromNumber(0xac100000n + BigInt(i), 'inet')
+    const value = `{"PublicIP":"${ip}","PublicIPv6":null,"BackendType":"vxlan","BackendData":${data},"Note":"${'x'.repeat(100)}"}`
+    const request = PutRequest.create({ key: Buffer.from(key), value: Buffer.from(value) })
+    await client.call(KVService.put, request, t.signal)
+  }
+  for (let i = 0; i < 20_000; i += 500) await Promise.all(Array.from({ length: 500 }, (_, k) => put(i + k)))
+
+  const registry = open(t, { endpoints: [etcd.endpoint] })
+  const events = registry.watch(t.signal)[Symbol.asyncIterator]()
+  const all = await snapshotWhere(events, () => true)
+  assert.deepEqual([all.leases.size, all.malformed.size], [20_000, 0])
+  const lease = await acquire(registry, HOST, t.signal, { config: '{"Network":"10.0.0.0/8"}' })
+  const { leases, changed } = await snapshotWhere(events, () => true)
+  assert.deepEqual([leases.size, changed], [20_001, new Set([lease.key])])
+})

@@ -10,7 +10,7 @@ import { setTimeout } from 'node:timers/promises'
 import { ipFromNumber, parseIp } from '../src/address/ip.ts'
 import { EtcdClient } from '../src/lease/etcd/client.ts'
 import { type EtcdOptions, EtcdRegistry } from '../src/lease/etcd/registry.ts'
-import { KVService, PutRequest } from '../src/lease/etcd/rpc.ts'
+import { commit, put } from '../src/lease/etcd/transaction.ts'
 import { Etcd } from './etcd.ts'
 import { acquire, snapshotWhere, subnetOf } from './registry-contract.ts'
 
@@ -82,6 +82,8 @@ test('http is clear text, even with certificates at hand', async (t) => {
   const registry = open(t, { endpoints: [etcd.endpoint], tls: { ca, ...client } })
   await registry.putConfig(CONFIG)
   assert.equal(await registry.readConfig(t.signal), CONFIG)
+  const bare = open(t, { endpoints: [etcd.endpoint.replace('http://', '')] })
+  assert.equal(await bare.readConfig(t.signal), CONFIG)
 })
 
 /** An etcd that wants a password; the user may touch what flanneld touches, and nothing else. */
@@ -146,16 +148,22 @@ test('20,000 leases, more than 4 MB: read whole, one change is one change', {
   const etcd = await Etcd.start(t)
   const client = new EtcdClient({ endpoints: [etcd.endpoint] })
   t.after(() => client.close())
-  const put = async (i: number): Promise<void> => {
-    const [third, fourth] = [Math.floor(i / 256), i % 256]
-    const key = `/coreos.com/network/subnets/10.${128 + third}.${fourth}.0-24`
-    const data = `{"VNI":1,"VtepMAC":"6e:f7:a4:d8:${third.toString(16)}:${fourth.toString(16)}"}`
-    const ip = ipFromNumber(0xac100000n + BigInt(i), 'inet')
-    const value = `{"PublicIP":"${ip}","PublicIPv6":null,"BackendType":"vxlan","BackendData":${data},"Note":"${'x'.repeat(100)}"}`
-    const request = PutRequest.create({ key: Buffer.from(key), value: Buffer.from(value) })
-    await client.call(KVService.put, request, t.signal)
+  const entry = (i: number) => {
+    const [second, third] = [128 + Math.floor(i / 256), i % 256]
+    const publicIp = ipFromNumber(0xac100000n + BigInt(i), 'inet')
+    const data = { VNI: 1, VtepMAC: `6e:f7:a4:d8:${second.toString(16)}:0${third % 10}`, Pad: 'x'.repeat(99) }
+    const value = JSON.stringify({ PublicIP: publicIp, BackendType: 'vxlan', BackendData: data })
+    return put(`/coreos.com/network/subnets/10.${second}.${third}.0-24`, value, 0n)
   }
-  for (let i = 0; i < 20_000; i += 500) await Promise.all(Array.from({ length: 500 }, (_, k) => put(i + k)))
+  // etcd takes 128 operations in one transaction.
+  for (let i = 0; i < 20_000; i += 100) {
+    await commit(
+      client,
+      [],
+      Array.from({ length: 100 }, (_, k) => entry(i + k)),
+      t.signal,
+    )
+  }
 
   const registry = open(t, { endpoints: [etcd.endpoint] })
   const events = registry.watch(t.signal)[Symbol.asyncIterator]()

@@ -239,7 +239,7 @@ test('a registry is named by its endpoints', () => {
     kind: 'etcd',
     endpoints: ['http://h1:2379', 'https://h2:2379'],
   })
-  for (const endpoint of ['', 'h1:2379', 'ftp://h1', 'http://', 'http://h1:2379/path', 'http://h1:port']) {
+  for (const endpoint of ['', 'h1:port', 'ftp://h1', 'http://', 'http://h1:2379/path', 'http://h1:port']) {
     assert.throws(() => new EtcdRegistry({ endpoints: [endpoint] }), { code: 'invalid' })
   }
 })

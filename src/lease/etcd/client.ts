@@ -24,7 +24,7 @@ import {
 } from './rpc.ts'
 
 export interface EtcdConnection {
-  /** URLs: `http` is clear text whatever `tls` says, `https` is TLS. */
+  /** URLs: `http` is clear text whatever `tls` says, `https` is TLS. `HOST:PORT` is what `tls` says. */
   readonly endpoints: readonly string[]
   /** Paths of PEM files, read again for each connection. Without a CA, those that Node knows. */
   readonly tls?: { readonly ca?: string; readonly cert?: string; readonly key?: string }
@@ -77,14 +77,23 @@ interface Connection {
 
 export class EtcdClient {
   readonly #options: EtcdConnection
+  /** Each with its scheme. */
+  readonly #endpoints: readonly string[]
   #next = 0
   #connection: Connection | undefined
   #token: Promise<string> | undefined
 
   /** @throws {RegistryError} `invalid` for endpoints and TLS files that cannot go together. */
   constructor(options: EtcdConnection) {
-    checkOptions(options)
+    const { endpoints, tls } = options
+    if (endpoints.length === 0) throw new RegistryError('invalid', 'etcd has no endpoint')
+    if ((tls?.cert === undefined) !== (tls?.key === undefined)) {
+      throw new RegistryError('invalid', 'a client certificate and its key go together')
+    }
     this.#options = options
+    this.#endpoints = endpoints.map((endpoint) =>
+      parseEndpoint(endpoint, tls === undefined ? 'http' : 'https'),
+    )
   }
 
   /** @throws {RegistryError} `unavailable` once each endpoint has failed; `statusOf` says how, when etcd answered. */
@@ -94,7 +103,7 @@ export class EtcdClient {
     signal: AbortSignal,
   ): Promise<Answer> {
     const failures = new Map<string, RegistryError>()
-    for (const _ of this.#options.endpoints) {
+    for (const _ of this.#endpoints) {
       const connection = this.#connect()
       try {
         const call = (): Promise<Answer> =>
@@ -110,7 +119,7 @@ export class EtcdClient {
       }
     }
     // In the order of the endpoints, so that the same trouble reads the same each time.
-    const inOrder = this.#options.endpoints.flatMap((endpoint) => failures.get(endpoint) ?? [])
+    const inOrder = this.#endpoints.flatMap((endpoint) => failures.get(endpoint) ?? [])
     throw new RegistryError('unavailable', inOrder.map(({ message }) => message).join('; '))
   }
 
@@ -149,12 +158,11 @@ export class EtcdClient {
 
   #connect(): Connection {
     if (this.#connection !== undefined) return this.#connection
-    const { endpoints, tls } = this.#options
-    const endpoint = endpoints[this.#next % endpoints.length] ?? ''
+    const endpoint = this.#endpoints[this.#next % this.#endpoints.length] ?? ''
     const { protocol, host, port } = new URL(endpoint)
     const secure = protocol === 'https:'
     const target = `dns:${port === '' ? `${host}:${secure ? 443 : 80}` : host}`
-    const security = secure ? secureCredentials(tls) : credentials.createInsecure()
+    const security = secure ? secureCredentials(this.#options.tls) : credentials.createInsecure()
     this.#connection = { endpoint, client: new Client(target, security, OPTIONS), failure: undefined }
     return this.#connection
   }
@@ -279,18 +287,14 @@ function secureCredentials({ ca, cert, key }: EtcdConnection['tls'] = {}): Chann
   }
 }
 
-function checkOptions({ endpoints, tls }: EtcdConnection): void {
-  if (endpoints.length === 0) throw new RegistryError('invalid', 'etcd has no endpoint')
-  for (const endpoint of endpoints) {
-    if (/^https?:\/\/[^/?#@]+\/?$/.test(endpoint) && URL.canParse(endpoint)) continue
-    throw new RegistryError(
-      'invalid',
-      `${JSON.stringify(endpoint)} is not an etcd endpoint such as http://host:2379`,
-    )
-  }
-  if ((tls?.cert === undefined) !== (tls?.key === undefined)) {
-    throw new RegistryError('invalid', 'a client certificate and its key go together')
-  }
+/** @throws {RegistryError} `invalid` */
+function parseEndpoint(text: string, scheme: 'http' | 'https'): string {
+  const url = /^https?:\/\//.test(text) ? text : `${scheme}://${text}`
+  if (/^https?:\/\/[^/?#@]+\/?$/.test(url) && URL.canParse(url)) return url
+  throw new RegistryError(
+    'invalid',
+    `${JSON.stringify(text)} is not an endpoint of etcd such as http://HOST:2379`,
+  )
 }
 
 /** In words that are the same each time. */

@@ -1,10 +1,9 @@
 /**
  * tweed takes the place of flanneld on a live host, and gives it back.
  *
- * What of tweed's is left when flanneld is back works on, but flanneld does not know it. Of 0.9 and later, which
- * replaces the routes, that is nothing in use: nexthop objects, in L3-miss mode the route of the network and the
- * containers' neighbours. Up to 0.8 tweed's static routes and its neighbours outlive the leases that they stand for:
- * `ip route flush proto 84` and `ip neigh flush dev flannel.1 nud permanent` take them away.
+ * flanneld does not know what tweed leaves behind. 0.9 and later replace the routes: nexthop objects stay that nothing
+ * uses, and of the L3-miss mode the network's route and the containers' neighbours. Up to 0.8 tweed's static routes and
+ * its neighbours go on leading packets, also when the leases that they stand for have changed, until they are tidied away.
  */
 
 import assert from 'node:assert/strict'
@@ -31,23 +30,59 @@ const CONFIGS = {
 
 const PATIENCE = 20_000
 
-const TO_PEER = '10.10.11.0/24 nhid 1409286144 via 10.10.11.0 proto 84 onlink'
-const TO_NETWORK = '10.10.0.0/16 proto 84 scope link'
+/** To host-B's subnet and to the network. */
+const TWEEDS = {
+  peer: '10.10.11.0/24 nhid 1409286144 via 10.10.11.0 proto 84 onlink',
+  network: '10.10.0.0/16 proto 84 scope link',
+} as const
+const FLANNELS = { peer: '10.10.11.0/24 via 10.10.11.0 onlink', network: '10.10.0.0/16' } as const
 
 interface Swap {
   readonly from: Generation
   readonly mode: keyof typeof CONFIGS
-  /** The routes on flannel.1 when flanneld is back. 0.5 takes down what it finds, its own too. */
-  readonly back: readonly string[] | undefined
+  /** Undefined for 0.5: a start of it takes down what it finds, its own too. */
+  readonly back?: {
+    /** The routes on flannel.1 when flanneld is back. */
+    readonly routes: readonly string[]
+    /** What an operator does with `ip` to be rid of tweed's, and the routes then. */
+    readonly tidy: readonly string[]
+    readonly tidied: readonly string[]
+  }
 }
 
+const FLUSH_ROUTES = 'route flush proto 84'
+/** With the routes that use them, on which `ip route flush` of iproute2 6.1 fails. */
+const FLUSH_NEXTHOPS = 'nexthop flush proto 84'
+/** Not for 0.9, whose own are permanent. */
+const FLUSH_NEIGHBOURS = 'neigh flush dev flannel.1 nud permanent'
+
 const SWAPS: readonly Swap[] = [
-  { from: '0.9', mode: 'static', back: ['10.10.11.0/24 via 10.10.11.0 onlink'] },
-  { from: '0.9', mode: 'L3-miss', back: [TO_NETWORK, '10.10.11.0/24 via 10.10.11.0 onlink'] },
-  { from: '0.8', mode: 'static', back: ['10.10.0.0/16', TO_PEER] },
-  { from: '0.8', mode: 'L3-miss', back: [TO_NETWORK] },
-  { from: '0.5', mode: 'static', back: undefined },
-  { from: '0.5', mode: 'L3-miss', back: undefined },
+  {
+    from: '0.9',
+    mode: 'static',
+    back: { routes: [FLANNELS.peer], tidy: [FLUSH_NEXTHOPS], tidied: [FLANNELS.peer] },
+  },
+  {
+    from: '0.9',
+    mode: 'L3-miss',
+    back: { routes: [TWEEDS.network, FLANNELS.peer], tidy: [FLUSH_ROUTES], tidied: [FLANNELS.peer] },
+  },
+  {
+    from: '0.8',
+    mode: 'static',
+    back: {
+      routes: [FLANNELS.network, TWEEDS.peer],
+      tidy: [FLUSH_NEXTHOPS, FLUSH_NEIGHBOURS],
+      tidied: [FLANNELS.network],
+    },
+  },
+  {
+    from: '0.8',
+    mode: 'L3-miss',
+    back: { routes: [TWEEDS.network], tidy: [FLUSH_NEIGHBOURS], tidied: [TWEEDS.network] },
+  },
+  { from: '0.5', mode: 'static' },
+  { from: '0.5', mode: 'L3-miss' },
 ]
 
 /** A peer that left while flanneld was away: flanneld never looks for what it left behind. */
@@ -87,6 +122,7 @@ for (const { from, mode, back } of SWAPS) {
       await using closing = new AsyncDisposableStack()
       const { news } = closing.adopt(new Watch(a.path), (watch) => watch.close())
       const leading = await ip(a.namespace, 'route show match 10.10.11.2')
+
       await flanneld[Symbol.asyncDispose]()
       const agent = overlay.start(a, '--ip-masq')
       const { lease, mac } = await agent.untilReady()
@@ -106,11 +142,18 @@ for (const { from, mode, back } of SWAPS) {
       assert.equal(await again.end('SIGTERM'), 0)
       assert.deepEqual(await tables(a), taken)
       assert.deepEqual(await foreign(a, from), untouched)
+
       if (back !== undefined) {
         await using _ = await Flanneld.start(a, from, [peerOf(b)])
         await flow()
-        assert.deepEqual(await tables(a), { ...taken, routes: back })
+        assert.deepEqual(await tables(a), { ...taken, routes: back.routes })
+
+        for (const words of back.tidy) await ip(a.namespace, words)
+        await flow()
+        const { routes, nexthops } = await tables(a)
+        assert.deepEqual({ routes, nexthops }, { routes: back.tidied, nexthops: [] })
       }
+
       assert.deepEqual(await tables(b), stayed)
       assertAlwaysLed(leading, news)
     })
@@ -205,11 +248,11 @@ function expected({ mac, publicIp }: Peer, from: Generation, mode: Swap['mode'])
   const gateway = `10.10.11.0 lladdr ${mac} PERMANENT`
   if (mode === 'static') {
     const nexthops = ['id 1409286144 via 10.10.11.0 dev flannel.1 scope link proto 84 onlink']
-    return { ...common, routes: [TO_PEER], neighbours: [gateway], nexthops }
+    return { ...common, routes: [TWEEDS.peer], neighbours: [gateway], nexthops }
   }
   const container = `10.10.11.2 lladdr ${mac} PERMANENT`
   const neighbours = from === '0.9' ? [gateway, container] : [container]
-  return { ...common, routes: [TO_NETWORK], neighbours, nexthops: [] }
+  return { ...common, routes: [TWEEDS.network], neighbours, nexthops: [] }
 }
 
 /** What tweed must leave alone: the operator's, and what flanneld made just as tweed would. */

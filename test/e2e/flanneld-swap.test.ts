@@ -85,7 +85,7 @@ const SWAPS: readonly Swap[] = [
   { from: '0.5', mode: 'L3-miss' },
 ]
 
-/** A peer that left while flanneld was away: flanneld never looks for what it left behind. */
+/** A peer that left while flanneld was away: since 0.9 it never looks for what was left behind. */
 const GONE: Peer = {
   subnet: parsePrefix('10.10.60.0/24'),
   publicIp: parseIp('192.168.1.60'),

@@ -41,10 +41,11 @@ function licenses({ inputs }: Metafile): string {
 
 function license(folder: string): string {
   const path = join(ROOT, folder)
-  const { name, version } = JSON.parse(readFileSync(join(path, 'package.json'), 'utf8'))
+  const { name, version, license: identifier } = JSON.parse(readFileSync(join(path, 'package.json'), 'utf8'))
   const file = readdirSync(path).find((entry) => /^licen[cs]e/i.test(entry))
-  if (file === undefined) throw new Error(`${name} has no license file`)
-  return `== ${name} ${version}\n\n${readFileSync(join(path, file), 'utf8').trim()}\n`
+  if (file === undefined && identifier === undefined) throw new Error(`${name} has no license`)
+  const text = file === undefined ? `SPDX: ${identifier}` : readFileSync(join(path, file), 'utf8').trim()
+  return `== ${name} ${version}\n\n${text}\n`
 }
 
 const [folder] = process.argv.slice(2)

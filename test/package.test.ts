@@ -80,8 +80,11 @@ describe('the package', () => {
     assert.deepEqual([scripts, dependencies, optionalDependencies], [undefined, undefined, undefined])
   })
 
-  test('says its version and checks a config', async () => {
+  test('says its version, as flanneld too, and checks a config', async () => {
     assert.equal(await tweed(['--version']), `${MANIFEST.version}\n`)
+    const flanneld = join(folder, 'node_modules/.bin/flanneld')
+    const path = `PATH=${dirname(process.execPath)}:/usr/bin:/bin`
+    assert.equal(await run('sh', ['-c', `${path} ${flanneld} -version 2>&1`]), `${MANIFEST.version}\n`)
     assert.equal(await tweed(['config', 'check', '-'], CONFIG), 'the config can be used\n')
     const refused = await failure(tweed(['config', 'check', '-'], '{}'))
     assert.equal(refused.exitCode, 1)
@@ -104,7 +107,7 @@ describe('the package', () => {
     const lines = (await failure(run('env', agent))).stderr.split('\n').map((line) => JSON.parse(line))
     assert.deepEqual(
       lines.map(({ level }) => level),
-      ['info', 'fatal'],
+      ['info', 'info', 'fatal'],
     )
     const terminal = await run('script', ['-qc', `${agent.join(' ')}; true`, '/dev/null'])
     assert.match(terminal, /INFO.*: .*tweed agent starts/)

@@ -100,6 +100,12 @@ export class Etcd {
     return stdout.trimEnd()
   }
 
+  /** Forgets all revisions but the last. */
+  async compact(): Promise<void> {
+    const { 1: revision = '' } = /"Revision" : (\d+)/.exec(await this.ctl('get', 'x', '-w', 'fields')) ?? []
+    await this.ctl('compaction', revision)
+  }
+
   async leaseCount(): Promise<number> {
     return (await this.ctl('lease', 'list')).split('\n').length - 1
   }

@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test'
 import { setTimeout } from 'node:timers/promises'
 import { parseIp } from '../src/address/ip.ts'
 import { type EtcdOptions, EtcdRegistry } from '../src/lease/etcd/registry.ts'
-import type { LeaseSnapshot, RegistryEvent } from '../src/lease/registry.ts'
+import type { LeaseSnapshot, RegistryCall, RegistryEvent } from '../src/lease/registry.ts'
 import { Etcd, freePort, Proxy } from './etcd.ts'
 import { acquire, eventWhere, snapshotWhere, subnetOf } from './registry-contract.ts'
 
@@ -26,16 +26,18 @@ function watch(t: TestContext, registry: EtcdRegistry): AsyncIterator<RegistryEv
 
 /** An etcd with two leases, a registry that reaches it through a proxy, and a watch that has seen both. */
 async function withLeases(t: TestContext) {
+  const calls: string[] = []
   const etcd = await Etcd.start(t)
   const proxy = await Proxy.start(t, etcd.endpoint)
-  const registry = open(t, { endpoints: [proxy.endpoint] })
+  const observe = ({ operation }: RegistryCall) => calls.push(operation)
+  const registry = open(t, { endpoints: [proxy.endpoint], observe })
   const direct = open(t, { endpoints: [etcd.endpoint] })
   await direct.putConfig(CONFIG)
   const lease = await acquire(direct, HOST, t.signal)
   const other = await acquire(direct, OTHER, t.signal)
   const events = watch(t, registry)
   const { incarnation } = await snapshotWhere(events, ({ leases }) => leases.size === 2)
-  return { etcd, proxy, registry, direct, lease, other, events, incarnation }
+  return { etcd, proxy, registry, direct, lease, other, events, incarnation, calls }
 }
 
 /** The next event must be that the registry is unavailable: nothing is said of leases in between. */
@@ -69,7 +71,8 @@ test('an etcd that is not there: unavailable, said once', async (t) => {
 })
 
 test('a connection that is cut: the watch goes on where it was, and nothing is said', async (t) => {
-  const { proxy, direct, events, lease } = await withLeases(t)
+  const { proxy, direct, events, lease, calls } = await withLeases(t)
+  calls.length = 0
   proxy.cut()
   const third = await acquire(direct, THIRD, t.signal)
   await direct.release(subnetOf(lease))
@@ -80,6 +83,8 @@ test('a connection that is cut: the watch goes on where it was, and nothing is s
     for (const key of event.changed ?? ['everything']) seen.add(key)
   }
   assert.deepEqual(seen, new Set([third.key, lease.key]))
+  // One look whether it is the same store: nothing is read again.
+  assert.deepEqual(calls, ['Range'])
 })
 
 test('a connection that falls silent: noticed; what changed meanwhile is seen, nothing else', async (t) => {
@@ -107,13 +112,23 @@ test('a compaction while the connection is cut: a new range', async (t) => {
   await without(proxy, async () => {
     await direct.release(subnetOf(other))
     third = await acquire(direct, THIRD, t.signal)
-    const { 1: revision = '' } = /"Revision" : (\d+)/.exec(await etcd.ctl('get', 'x', '-w', 'fields')) ?? []
-    await etcd.ctl('compaction', revision)
+    await etcd.compact()
   })
   const snapshot = await snapshotWhere(events, ({ leases }) => leases.has(third.key))
   assert.deepEqual(new Set(snapshot.leases.keys()), new Set([lease.key, third.key]))
   assert.deepEqual(snapshot.changed, new Set([other.key, third.key]))
   assert.equal(snapshot.incarnation, incarnation)
+})
+
+test('a compaction after which the newest lease is remembered, and the time of the config is not', async (t) => {
+  const { etcd, proxy, direct, events } = await withLeases(t)
+  const third = await acquire(direct, THIRD, t.signal)
+  await snapshotWhere(events, ({ leases }) => leases.has(third.key))
+  await etcd.compact()
+  proxy.cut()
+  await direct.putConfig('{"Network": "10.4.0.0/16"}')
+  const { leases, changed } = await snapshotWhere(events, ({ config }) => config?.includes('10.4.') === true)
+  assert.deepEqual([leases.size, changed], [3, new Set()])
 })
 
 test('etcd restarted with its data: unavailable in between, the same leases after', async (t) => {

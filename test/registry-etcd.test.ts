@@ -94,7 +94,10 @@ test('one etcd lease for good: acquired five times, renewed', async (t) => {
   assert.equal(await etcdLeaseOf(key), id)
   assert.equal(await shared.leaseCount(), before + 1)
   await registry.release(subnetOf(lease))
-  assert.equal(await shared.leaseCount(), before)
+  assert.ok(
+    (await shared.leaseCount()) <= before,
+    'no etcd lease is left behind (those of earlier tests expire)',
+  )
 })
 
 test('no etcd lease is left by a host that finds no subnet, moves, or is given a reservation', async (t) => {
@@ -125,7 +128,10 @@ test('a reservation that etcdctl wrote stays without a lease: taken, held, writt
   const mended = await snapshotWhere(events, ({ leases }) => leases.has(lease.key))
   assert.equal(mended.leases.get(lease.key)?.backendType, 'vxlan')
   assert.equal(await etcdLeaseOf(`${prefix}/subnets/10.3.9.0-24`), '0')
-  assert.equal(await shared.leaseCount(), before)
+  assert.ok(
+    (await shared.leaseCount()) <= before,
+    'no etcd lease is left behind (those of earlier tests expire)',
+  )
   await registry.release(subnetOf(lease))
   assert.equal(await held, 'lost')
 })
@@ -148,7 +154,10 @@ test('hold: an etcd lease that is revoked is lost; of a key that another took, n
   const taken = write(`subnets/${lease.key}`, '{"PublicIP":"192.168.1.11","PublicIPv6":null}')
   assert.equal(await heldAgain, 'lost')
   await taken
-  assert.equal(await shared.leaseCount(), before)
+  assert.ok(
+    (await shared.leaseCount()) <= before,
+    'no etcd lease is left behind (those of earlier tests expire)',
+  )
   assert.match(await shared.ctl('get', key), /192\.168\.1\.11/)
 })
 

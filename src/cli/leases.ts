@@ -4,6 +4,7 @@ import { type Ip, parseIp } from '../address/ip.ts'
 import { type Prefix, parsePrefix } from '../address/prefix.ts'
 import type { Lease } from '../lease/lease.ts'
 import { type LeaseRegistry, type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
+import { printable } from '../status/printable.ts'
 import { argument, createProgram, runProgram } from './program.ts'
 import { type RegistryOptions, useRegistry, withRegistry } from './registry.ts'
 import { formatTable } from './table.ts'
@@ -34,7 +35,9 @@ async function list({ json, ...options }: RegistryOptions & { readonly json?: tr
     const head = ['SUBNET', 'PUBLIC IP', 'BACKEND', 'EXPIRES', 'DATA']
     process.stdout.write(`${formatTable(head, sorted.map(leaseRow))}\n`)
   }
-  for (const [key, reason] of malformed) process.stderr.write(`tweed: ${key} is no lease: ${reason}\n`)
+  for (const [key, reason] of malformed) {
+    process.stderr.write(`tweed: ${printable(key)} is no lease: ${printable(reason)}\n`)
+  }
 }
 
 async function reserve(subnet: Prefix, publicIp: Ip, options: RegistryOptions): Promise<void> {
@@ -59,9 +62,9 @@ function leaseRow({ subnets, publicIps, backendType, backendData, expires }: Lea
   return [
     Object.values(subnets).join(' '),
     Object.values(publicIps).join(' '),
-    backendType || '-',
+    printable(backendType) || '-',
     expires === undefined ? 'never' : new Date(expires).toISOString(),
-    data.map((value) => JSON.stringify(value)).join(' ') || '-',
+    data.map((value) => printable(JSON.stringify(value))).join(' ') || '-',
   ]
 }
 

@@ -7,12 +7,10 @@ import { type Store, tidy } from './claim.ts'
 import { follow, type Stored, type Tick } from './follow.ts'
 import { discard, keepAlive, WITHOUT_END } from './term.ts'
 import { commit, put, unchanged } from './transaction.ts'
+import { within } from './within.ts'
 
 /** Milliseconds until a renewal that failed is tried again. */
 const RETRY = 1000
-
-/** Timers take no more milliseconds; nothing comes of one that is too early. */
-const LONGEST_TIMEOUT = 2 ** 31 - 1
 
 /** @param margin How long before its end the lease is renewed, in milliseconds. */
 export async function holdLease(
@@ -125,16 +123,5 @@ class Holding {
     const lease = tryDecode(this.#store.keys.entryOf(stored))
     if (typeof lease === 'string') return 'unreadable'
     return sameHost(lease.publicIps, this.#lease.publicIps) ? 'ours' : 'of another host'
-  }
-}
-
-/** The value, unless it takes longer. */
-async function within<T>(value: Promise<T>, milliseconds: number): Promise<T | undefined> {
-  const { promise, resolve } = Promise.withResolvers<undefined>()
-  const timer = setTimeout(resolve, Math.min(Math.max(milliseconds, 0), LONGEST_TIMEOUT), undefined)
-  try {
-    return await Promise.race([value, promise])
-  } finally {
-    clearTimeout(timer)
   }
 }

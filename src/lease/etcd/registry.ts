@@ -24,6 +24,7 @@ import { planReservation } from '../reservation.ts'
 import { type Claim, type Store, tidy, writeClaim } from './claim.ts'
 import { EtcdClient, type EtcdConnection } from './client.ts'
 import { follow, list } from './follow.ts'
+import { gather } from './gather.ts'
 import { holdLease } from './hold.ts'
 import { type EtcdEntry, keysUnder } from './keys.ts'
 import { KVService, PutRequest } from './rpc.ts'
@@ -76,7 +77,8 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
     const reasons = new Set<string>()
     let config: string | undefined
     let incarnation = ''
-    for await (const tick of follow(client, [keys.config, keys.subnets], this.#until(signal))) {
+    const spans = [keys.config, keys.subnets]
+    for await (const tick of gather((until) => follow(client, spans, until), this.#until(signal))) {
       if (tick.kind === 'unavailable') {
         if (!reasons.has(tick.reason)) yield tick
         reasons.add(tick.reason)

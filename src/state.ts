@@ -60,7 +60,7 @@ export interface Nexthop {
 
 /**
  * A route through one of our links: through a gateway that is "onlink", or without one (the whole network in
- * L3-miss mode). `nexthop` is the id of the nexthop object that carries it, where the kernel has such objects;
+ * L3-miss mode). Or one that leads nowhere, a blackhole. `nexthop` is the id of the nexthop object that carries it, where the kernel has such objects;
  * plans never name one, `kernel/nexthops.ts` does.
  */
 export interface Route {
@@ -68,7 +68,8 @@ export interface Route {
   readonly destination: Prefix
   readonly table: number
   readonly metric: number
-  readonly link: string
+  /** Undefined: a blackhole. */
+  readonly link: string | undefined
   readonly gateway: Ip | undefined
   readonly nexthop: number | undefined
   /** RTPROT_*: `PROTOCOL` on ours; flanneld's are RTPROT_BOOT. */

@@ -15,6 +15,8 @@ export interface AgentOptions {
   readonly interface: InterfaceChoice
   readonly subnetFile: string
   readonly firewall: FirewallOptions
+  /** Whether what goes to an address of our own subnet that no container has ends here. */
+  readonly blackhole: boolean
   /** How long leases are kept that a replaced registry lacks. Milliseconds. */
   readonly grace: number
 }

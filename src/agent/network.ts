@@ -14,7 +14,7 @@ import type { Lease, LeaseKey } from '../lease/lease.ts'
 import { type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
 import { keep } from '../masquerade/firewall.ts'
 import { openFirewall } from '../masquerade/mode.ts'
-import type { Share } from '../state.ts'
+import { type Entry, MAIN_TABLE, PROTOCOL, type Share } from '../state.ts'
 import type { Journal, Membership } from '../status/journal.ts'
 import { type AgentOptions, pause, readHost } from './join.ts'
 
@@ -94,7 +94,9 @@ export class Network {
   async #followLeases(): Promise<void> {
     const reconciler = await this.#reconciler
     const { backend, lease } = this.#membership
-    reconciler.exchange([], [backend.own(lease)])
+    const shares = [backend.own(lease)]
+    if (this.#options.blackhole) shares.push(blackholes(lease))
+    reconciler.exchange([], shares)
     try {
       for await (const event of this.#options.registry.watch(this.#signal)) {
         if (event.kind === 'unavailable') {
@@ -270,6 +272,24 @@ export class Network {
     this.#journal.changing(why)
     this.#changed.abort()
   }
+}
+
+/** The worst metric: the route of the containers' bridge, to the same subnet, goes before. */
+const LAST_METRIC = 2 ** 32 - 1
+
+/** A blackhole for each of our own subnets. */
+function blackholes({ subnets }: Lease): Share {
+  const nowhere = { link: undefined, gateway: undefined, nexthop: undefined, protocol: PROTOCOL }
+  const entries = Object.values(subnets).map(
+    (destination): Entry => ({
+      kind: 'route',
+      destination,
+      table: MAIN_TABLE,
+      metric: LAST_METRIC,
+      ...nowhere,
+    }),
+  )
+  return { entries, answers: [] }
 }
 
 /** Why the agent cannot go over to the config; empty when it can. */

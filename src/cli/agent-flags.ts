@@ -73,7 +73,11 @@ export const AGENT_FLAGS = {
     help: "accept the network's packets in FORWARD",
   },
   'iptables-resync': { kind: 'integer', default: '5', help: 'seconds between two looks at the rules' },
-  'ip-blackhole-route': { kind: 'boolean', default: 'false', help: 'not in this version' },
+  'ip-blackhole-route': {
+    kind: 'boolean',
+    default: 'false',
+    help: 'end here what goes to an address of our subnet that no container has',
+  },
   'healthz-ip': { kind: 'string', default: '0.0.0.0', help: 'IP of the health server' },
   'healthz-port': { kind: 'integer', default: '0', help: 'port of the health server; 0: none' },
   'kube-subnet-mgr': { kind: 'boolean', default: 'false', help: 'not in this version' },
@@ -98,4 +102,4 @@ export const AGENT_FLAGS = {
 } as const satisfies FlagTable
 
 /** flanneld's flags for what this version does not do: a value that would ask for it is refused, not ignored. */
-export const NOT_YET = ['kube-subnet-mgr', 'ip-blackhole-route', 'public-ipv6'] as const
+export const NOT_YET = ['kube-subnet-mgr', 'public-ipv6'] as const

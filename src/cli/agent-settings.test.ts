@@ -76,6 +76,7 @@ test("a unit file of flanneld's is understood, in each of Go's forms and out of 
   })
   assert.equal(asFlags.registry.prefix, '/flannel/network')
   assert.equal(asFlags.verbose, true)
+  assert.equal(settings(['-ip-blackhole-route']).agent.blackhole, true)
 })
 
 test('a flag on the command line goes before the environment', () => {
@@ -108,7 +109,6 @@ describe('what cannot be is refused, with the flag, its value and what is allowe
     [['-public-ip=eth0'], /-public-ip: "eth0" is not an IP address/],
     [['-iface-regex=('], /-iface-regex: Invalid regular expression/],
     [['-kube-subnet-mgr'], /-kube-subnet-mgr is true: this version does not have it/],
-    [['-ip-blackhole-route=true'], /-ip-blackhole-route is true: this version does not have it/],
     [['-public-ipv6=fd00::1'], /-public-ipv6 is fd00::1: this version does not have it/],
   ] as const) {
     test(argv.join(' '), () => assert.throws(() => readSettings(argv, {}), { name: 'FlagError', message }))

@@ -70,6 +70,7 @@ function readAgentOptions(flags: AgentFlags): Omit<AgentOptions, 'registry'> {
       randomFully: !flags.boolean('ip-masq-fully-random-disable'),
       interval: within(flags, 'iptables-resync', 1, 86_400) * SECOND,
     },
+    blackhole: flags.boolean('ip-blackhole-route'),
     grace: within(flags, 'lease-grace', 0, 86_400) * SECOND,
   }
 }

@@ -20,6 +20,7 @@ import {
   RT_SCOPE_LINK,
   RT_SCOPE_NOWHERE,
   RT_SCOPE_UNIVERSE,
+  RTN_BLACKHOLE,
   RTN_UNICAST,
   RTNH_F_ONLINK,
 } from '../netlink/route.ts'
@@ -41,12 +42,13 @@ export async function applyOperations(
   const requests: Request[] = []
   const owners: Operation[] = []
   for (const operation of operations) {
-    const index = indexOf(linkOf(operation))
-    if (index === undefined && !(operation.entry.kind === 'link' && operation.verb === 'add')) {
-      failures.push({ operation, error: new Error(`there is no link ${linkOf(operation)}`) })
+    const link = linkOf(operation)
+    const index = link === undefined ? NO_LINK : indexOf(link)
+    if (index === undefined) {
+      failures.push({ operation, error: new Error(`there is no link ${link}`) })
       continue
     }
-    for (const request of encodeOperation(operation, index ?? 0)) {
+    for (const request of encodeOperation(operation, index)) {
       requests.push(request)
       owners.push(operation)
     }
@@ -59,8 +61,12 @@ export async function applyOperations(
   return failures
 }
 
-function linkOf({ entry }: Operation): string {
-  return entry.kind === 'link' ? entry.name : entry.link
+const NO_LINK = 0
+
+/** The link that must exist; undefined for what needs none: a link that is to be made, a blackhole. */
+function linkOf({ verb, entry }: Operation): string | undefined {
+  if (entry.kind !== 'link') return entry.link
+  return verb === 'add' ? undefined : entry.name
 }
 
 function encodeOperation({ verb, entry, actual }: Operation, ifindex: number): Request[] {
@@ -143,7 +149,7 @@ function changeLink(link: Link, actual: Link, index: number): Request[] {
 
 /** A route that names a nexthop object must name neither gateway nor link. */
 function encodeRoute(verb: Verb, route: Route, ifindex: number): Request {
-  const { destination, metric, gateway, nexthop, table, protocol } = route
+  const { destination, metric, gateway, link, nexthop, table, protocol } = route
   const identity = {
     family: familyNumber(prefixFamily(destination)),
     destination: prefixBase(destination),
@@ -151,7 +157,12 @@ function encodeRoute(verb: Verb, route: Route, ifindex: number): Request {
     priority: metric === 0 ? undefined : metric,
     table,
     protocol,
-    type: RTN_UNICAST,
+    type: link === undefined ? RTN_BLACKHOLE : RTN_UNICAST,
+  }
+  if (link === undefined) {
+    return verb === 'delete'
+      ? deleteRoute({ ...identity, scope: RT_SCOPE_NOWHERE })
+      : newRoute(identity, creation(verb))
   }
   if (verb === 'delete') {
     return deleteRoute({

@@ -5,7 +5,6 @@
  * names it, unless the kernel has no such objects (`ids` undefined).
  */
 
-import type { Ip } from '../address/ip.ts'
 import { type Entry, type Key, keyOf, type Nexthop, nexthopKey, type Route, type Share } from '../state.ts'
 import { Answers } from './answers.ts'
 import type { NexthopIds } from './nexthops.ts'
@@ -62,19 +61,19 @@ export class Desired {
     if (extra > 1) this.#extra.set(key, extra - 1)
     else if (extra === 1) this.#extra.delete(key)
     else this.#set(entry, touched, 'delete')
-    if (entry.kind === 'route' && entry.gateway !== undefined)
-      this.#release(entry.link, entry.gateway, touched)
+    if (entry.kind === 'route') this.#release(entry, touched)
   }
 
   #realise(route: Route, touched: Set<Key>): Route {
-    if (this.#ids === undefined || route.gateway === undefined) return route
     const { link, gateway } = route
+    if (this.#ids === undefined || link === undefined || gateway === undefined) return route
     const nexthop: Nexthop = { kind: 'nexthop', id: this.#ids.use(link, gateway), link, gateway }
     this.#set(nexthop, touched)
     return { ...route, nexthop: nexthop.id }
   }
 
-  #release(link: string, gateway: Ip, touched: Set<Key>): void {
+  #release({ link, gateway }: Route, touched: Set<Key>): void {
+    if (link === undefined || gateway === undefined) return
     const id = this.#ids?.release(link, gateway)
     if (id !== undefined) this.#set({ kind: 'nexthop', id, link, gateway }, touched, 'delete')
   }

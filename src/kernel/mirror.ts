@@ -141,6 +141,8 @@ export class Mirror {
     this.#stale = false
     await this.#readLinks(connection)
     if (this.#nexthopObjects) await this.#readNexthops(connection)
+    // Blackholes, which have no link.
+    await dump(connection, getRoutes(AF_INET, { protocol: PROTOCOL }), (message) => this.#take(message))
     for (const index of this.#names.keys()) {
       await dump(connection, getAddresses(AF_UNSPEC, index), (message) => this.#take(message))
       await dump(connection, getNeighbours(AF_UNSPEC, index), (message) => this.#take(message))

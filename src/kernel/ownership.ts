@@ -4,7 +4,8 @@
  * Our links are ours by name (flannel's device names), and with them the permanent neighbours and FDB entries on
  * them: whoever writes there writes into flannel's tables. Routes and addresses on our links can be an operator's, so
  * they must also carry our protocol number or lie inside the network, which is the form that flanneld leaves behind.
- * Nothing on any other link is ours, whatever its protocol: a second agent with another VNI has the same number.
+ * Nothing on any other link is ours, whatever its protocol: a second agent with another VNI has the same number. A
+ * blackhole has no link: ours are those with our number inside our network.
  */
 
 import type { Ip } from '../address/ip.ts'
@@ -20,7 +21,9 @@ export function owns(scope: Scope, entry: Entry): boolean {
     case 'nexthop':
       return scope.links.has(entry.link) // the mirror holds nexthops of our protocol only
     case 'route':
-      return scope.links.has(entry.link) && (entry.protocol === PROTOCOL || covered(scope, entry.destination))
+      return entry.link === undefined
+        ? entry.protocol === PROTOCOL && covered(scope, entry.destination)
+        : scope.links.has(entry.link) && (entry.protocol === PROTOCOL || covered(scope, entry.destination))
     case 'neighbour':
       return scope.links.has(entry.link) && entry.state === 'permanent'
     case 'fdb':

@@ -12,7 +12,7 @@ import {
   NUD_PERMANENT,
 } from '../netlink/neighbour.ts'
 import type { Nexthop as NexthopMessage } from '../netlink/nexthop.ts'
-import { type Route as RouteMessage, RTN_UNICAST } from '../netlink/route.ts'
+import { type Route as RouteMessage, RTN_BLACKHOLE, RTN_UNICAST } from '../netlink/route.ts'
 import { AF_BRIDGE } from '../netlink/rtnetlink.ts'
 import {
   type Address,
@@ -73,7 +73,10 @@ export function readNexthop(message: NexthopMessage, nameOf: NameOf): Nexthop | 
   return { kind: 'nexthop', id, link, gateway }
 }
 
-/** Unicast routes of the main table through a link of ours; the kernel's own (multicast, local) are none of them. */
+/**
+ * Unicast routes of the main table through a link of ours, and blackholes with our protocol number. The kernel's own
+ * (multicast, local) are none of them.
+ */
 export function readRoute(
   message: RouteMessage,
   nameOf: NameOf,
@@ -81,8 +84,9 @@ export function readRoute(
 ): Route | undefined {
   const { destination, destinationLength, gateway, nexthop, protocol, table } = message
   const link = nameOf(message.oif) ?? (nexthop === undefined ? undefined : linkOf(nexthop))
-  if (link === undefined || destination === undefined) return undefined
-  if (table !== MAIN_TABLE || message.type !== RTN_UNICAST || isMulticast(destination)) return undefined
+  if (destination === undefined || table !== MAIN_TABLE || isMulticast(destination)) return undefined
+  const isBlackhole = message.type === RTN_BLACKHOLE && protocol === PROTOCOL
+  if (!isBlackhole && (link === undefined || message.type !== RTN_UNICAST)) return undefined
   return {
     kind: 'route',
     destination: prefixOf(destination, destinationLength),

@@ -20,6 +20,7 @@ import { type Lab, LabError, type LabHost, UNDERLAY_IP } from './topology.ts'
 export type Program = readonly string[]
 
 const ETCD_URL = `http://${UNDERLAY_IP}:2379`
+const ETCD_PREFIX = '/flannel/network'
 const ETCD_PATIENCE = 10_000
 
 /** The flags that name the registry, for the agent and for admin commands. */
@@ -28,7 +29,7 @@ export function registryFlags(lab: Lab): string[] {
     case 'sqlite':
       return [`--registry=sqlite:${lab.registryPath}`]
     case 'etcd':
-      return [`--etcd-endpoints=${ETCD_URL}`]
+      return [`--etcd-endpoints=${ETCD_URL}`, `--etcd-prefix=${ETCD_PREFIX}`]
     default:
       return lab.registry satisfies never
   }

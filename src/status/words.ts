@@ -15,6 +15,7 @@ export function nameEntry(entry: Entry): string {
     case 'nexthop':
       return `nexthop id ${entry.id} via ${entry.gateway} dev ${entry.link}`
     case 'route':
+      if (entry.link === undefined) return `route blackhole ${entry.destination}`
       return `route ${entry.destination}${entry.gateway === undefined ? '' : ` via ${entry.gateway}`} dev ${entry.link}`
     case 'neighbour':
       return `neighbour ${entry.ip}${entry.mac === undefined ? '' : ` lladdr ${entry.mac}`} dev ${entry.link}`

@@ -40,7 +40,7 @@ function etcdctl(...args: string[]): Promise<string> {
 }
 
 const subnets = async (): Promise<string[]> =>
-  (await etcdctl('get', '--prefix', '/coreos.com/network/subnets', '--keys-only')).split('\n').filter(Boolean)
+  (await etcdctl('get', '--prefix', '/flannel/network/subnets', '--keys-only')).split('\n').filter(Boolean)
 
 async function untilUnavailable(): Promise<void> {
   for (const agent of overlay.agents) {
@@ -69,11 +69,11 @@ test('a peer that came during the outage is picked up', async () => {
   await overlay.undisturbed(async () => {
     await etcdctl(
       'put',
-      '/coreos.com/network/subnets/10.10.77.0-24',
+      '/flannel/network/subnets/10.10.77.0-24',
       '{"PublicIP":"192.168.1.77","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VtepMAC":"02:00:00:00:00:77"}}',
     )
     for (const agent of overlay.agents) await agent.untilPeer('10.10.77.0/24', 'in sync')
-    await etcdctl('del', '/coreos.com/network/subnets/10.10.77.0-24')
+    await etcdctl('del', '/flannel/network/subnets/10.10.77.0-24')
     for (const agent of overlay.agents) await agent.untilPeerGone('10.10.77.0/24')
   })
 })
@@ -94,7 +94,9 @@ test('started again without its data: leases come back from their owners, and no
     await a.untilStatus('without a config', ({ problems }) =>
       problems.some((text) => text.includes('no network config')),
     )
-    await overlay.putConfig(CONFIG)
+    // The words of many a guide to flannel.
+    const config = '{ "Network": "10.10.0.0/16", "Backend": { "Type": "vxlan", "VNI": 1 } }'
+    await etcdctl('put', '/flannel/network/config', config)
     await a.untilReady()
     await overlay.start(b.host).untilReady()
     assert.deepEqual(await subnets(), before)

@@ -6,6 +6,8 @@
 
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { parsePrefix } from '../../src/address/prefix.ts'
+import { type Entry, MAIN_TABLE, PROTOCOL } from '../../src/state.ts'
 import { lease, OWN_MAC, peerMac, reconcilerFor, SELF, vxlanBackend } from './fixture.ts'
 import { Host } from './namespace.ts'
 
@@ -300,6 +302,41 @@ test('after a change of the VNI the old link goes, and its routes are moved', as
   const links = (await host.list('link show type vxlan')).map(({ ifname }) => ifname)
   assert.deepEqual(links, ['flannel.42'])
   assert.equal((await host.list('route show dev flannel.42')).length, 3)
+})
+
+test('a blackhole for our own subnet stands behind the route of the containers, repaired, and goes with its share', async () => {
+  await using host = await Host.create('192.168.1.10')
+  await host.ip('link add docker0 type bridge')
+  await host.ip('addr add 10.10.10.1/24 dev docker0')
+  await host.ip('link set docker0 up')
+  await host.ip('route add blackhole 10.10.98.0/24')
+  await host.ip('route add blackhole 172.16.0.0/16 proto 84')
+  using reconciler = await reconcilerFor(host, await vxlanBackend(host), PEERS)
+  const entry: Entry = {
+    kind: 'route',
+    destination: parsePrefix('10.10.10.0/24'),
+    table: MAIN_TABLE,
+    metric: 2 ** 32 - 1,
+    link: undefined,
+    gateway: undefined,
+    nexthop: undefined,
+    protocol: PROTOCOL,
+  }
+  const share = { entries: [entry], answers: [] }
+  reconciler.exchange([], [share])
+  for (const deed of ['made', 'repaired']) {
+    assert.deepEqual((await reconciler.turn()).failures, [])
+    assert.deepEqual((await reconciler.turn()).operations, [], deed)
+    assert.match(
+      await host.ip('route show 10.10.10.0/24'),
+      /^10\.10\.10\.0\/24 dev docker0 .*\nblackhole 10\.10\.10\.0\/24 proto 84 metric 4294967295/,
+    )
+    if (deed === 'made') await host.ip('route del blackhole 10.10.10.0/24 metric 4294967295')
+  }
+  reconciler.exchange([share], [])
+  await reconciler.turn()
+  const left = (await host.ip('route show type blackhole')).trim().split(/\s*\n/)
+  assert.deepEqual(left, ['blackhole 10.10.98.0/24', 'blackhole 172.16.0.0/16 proto 84'])
 })
 
 test('a link that cannot be made blocks what is on it, and is one failure', async () => {

@@ -36,8 +36,8 @@ export class Network {
   readonly #admission: Admission
   readonly #grace: Grace
   readonly #shares = new Map<LeaseKey, Share>()
-  /** Resolves with the first complete snapshot: before it nothing is pruned, because no turn is taken. */
-  readonly #known = Promise.withResolvers<void>()
+  /** True with the first complete snapshot: before it nothing is pruned, because no turn is taken. False: none came. */
+  readonly #known = Promise.withResolvers<boolean>()
   /** Resolves with the first turn; false when there is none any more. */
   readonly #programmed = Promise.withResolvers<boolean>()
   /** Resolves with the first look at the packet filter, or when there is none any more. */
@@ -92,12 +92,12 @@ export class Network {
   }
 
   async #followLeases(): Promise<void> {
-    const reconciler = await this.#reconciler
     const { backend, lease } = this.#membership
-    const shares = [backend.own(lease)]
-    if (this.#options.blackhole) shares.push(blackholes(lease))
-    reconciler.exchange([], shares)
     try {
+      const reconciler = await this.#reconciler
+      const shares = [backend.own(lease)]
+      if (this.#options.blackhole) shares.push(blackholes(lease))
+      reconciler.exchange([], shares)
       for await (const event of this.#options.registry.watch(this.#signal)) {
         if (event.kind === 'unavailable') {
           this.#grace.unavailable(Date.now())
@@ -107,18 +107,19 @@ export class Network {
         this.#journal.registryAvailable()
         this.#checkConfig(event.config)
         this.#takeSnapshot(event, reconciler)
-        this.#known.resolve()
+        this.#known.resolve(true)
       }
     } finally {
       clearTimeout(this.#graceTimer)
-      this.#known.resolve()
+      this.#known.resolve(false)
     }
   }
 
   async #followKernel(): Promise<void> {
     try {
-      await this.#known.promise
+      const isKnown = await this.#known.promise
       const reconciler = await this.#reconciler
+      if (!isKnown) return reconciler.close()
       for await (const report of reconciler.run(this.#signal)) {
         this.#journal.turn(report, reconciler.failures, reconciler.overruns)
         this.#programmed.resolve(true)
@@ -135,9 +136,8 @@ export class Network {
       try {
         const { external, publicIps } = await readHost(this.#options.interface)
         this.#journal.host('')
-        if (
-          !isDeepStrictEqual({ external, publicIps }, { external: host.external, publicIps: host.publicIps })
-        )
+        const joined = { external: host.external, publicIps: host.publicIps }
+        if (!isDeepStrictEqual({ external, publicIps }, joined))
           this.#change('the external interface changed')
       } catch (error) {
         if (!(error instanceof HostError)) throw error

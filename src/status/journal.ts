@@ -39,7 +39,7 @@ export class Journal {
   readonly #started = performance.now()
   /** The last thing said on a topic: it is not said twice. */
   readonly #said = new Map([['subnet file', 'not written yet']])
-  readonly #peers = new Peers()
+  #peers = new Peers()
   readonly #counters = {
     turns: 0,
     operations: 0,
@@ -160,6 +160,8 @@ export class Journal {
   /** What the agent joined with is not so any more: it joins again. */
   changing(why: string): void {
     this.#log.info(`${why}: taking it up`)
+    // Who left meanwhile is not told as gone: the next snapshot says who is there.
+    this.#peers = new Peers()
   }
 
   leaseLost({ key }: Lease): void {

@@ -132,9 +132,10 @@ export class Network {
   /** The external interface may get another address or MTU, and may go and come back. */
   async #followHost(): Promise<void> {
     const { host } = this.#membership
-    for await (const _ of watchInterfaces(this.#signal)) {
+    const choice = this.#options.interface
+    for await (const _ of watchInterfaces(choice, this.#signal)) {
       try {
-        const { external, publicIps } = await readHost(this.#options.interface)
+        const { external, publicIps } = await readHost(choice)
         this.#journal.host('')
         const joined = { external: host.external, publicIps: host.publicIps }
         if (!isDeepStrictEqual({ external, publicIps }, joined))

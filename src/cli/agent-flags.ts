@@ -2,6 +2,9 @@
 
 import type { FlagTable } from '../config/flags.ts'
 
+/** flanneld's variables: `FLANNELD_IFACE` for `-iface`. */
+export const VARIABLE_PREFIX = 'FLANNELD_'
+
 export const AGENT_FLAGS = {
   registry: {
     kind: 'string',

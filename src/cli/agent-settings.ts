@@ -3,7 +3,7 @@
 import type { AgentOptions } from '../agent/join.ts'
 import { AddressError, type Ip, ipFamily, parseIp } from '../address/ip.ts'
 import { FlagError, type Flags, formatFlags, parseFlags } from '../config/flags.ts'
-import { AGENT_FLAGS, NOT_YET } from './agent-flags.ts'
+import { AGENT_FLAGS, NOT_YET, VARIABLE_PREFIX } from './agent-flags.ts'
 import type { RegistryChoice } from './open-registry.ts'
 
 export interface Settings {
@@ -21,9 +21,6 @@ export type Question = 'help' | 'version'
 const SECOND = 1000
 const MINUTE = 60 * SECOND
 
-/** flanneld's variables: `FLANNELD_IFACE` for `-iface`. */
-const PREFIX = 'FLANNELD_'
-
 /** @throws {FlagError} naming the flag or variable, its value and what is allowed. */
 export function readSettings(
   argv: readonly string[],
@@ -32,7 +29,7 @@ export function readSettings(
   const asked = parseFlags(AGENT_FLAGS, argv)
   if (asked.boolean('help')) return 'help'
   if (asked.boolean('version')) return 'version'
-  const flags = parseFlags(AGENT_FLAGS, argv, { prefix: PREFIX, variables })
+  const flags = parseFlags(AGENT_FLAGS, argv, { prefix: VARIABLE_PREFIX, variables })
   for (const name of NOT_YET) {
     const isAsked = AGENT_FLAGS[name].kind === 'boolean' ? flags.boolean(name) : flags.text(name) !== ''
     if (isAsked) {

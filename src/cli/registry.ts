@@ -1,8 +1,9 @@
 /** Which registry an admin command works on: the agent's flags for it, and its environment. */
 
 import { type Command, Option } from 'commander'
+import { variableName } from '../config/flags.ts'
 import type { LeaseRegistry, RegistryAdmin } from '../lease/registry.ts'
-import { AGENT_FLAGS } from './agent-flags.ts'
+import { AGENT_FLAGS, VARIABLE_PREFIX } from './agent-flags.ts'
 import { openRegistry, type RegistryChoice } from './open-registry.ts'
 
 /** The options of a command that works on a registry, as commander names them. */
@@ -32,7 +33,7 @@ const FLAGS = [
 export function withRegistry(command: Command): Command {
   for (const name of FLAGS) {
     const { help, default: value } = AGENT_FLAGS[name]
-    const variable = `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`
+    const variable = variableName(VARIABLE_PREFIX, name)
     command.addOption(new Option(`--${name} <value>`, help).default(value).env(variable))
   }
   return command

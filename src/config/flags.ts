@@ -65,13 +65,18 @@ export function parseFlags<Table extends FlagTable>(
   const given = parseArguments(table, argv)
   for (const [name, spec] of Object.entries(table)) {
     if (given.has(name)) continue
-    const variable = environment && `${environment.prefix}${name.toUpperCase().replaceAll('-', '_')}`
+    const variable = environment && variableName(environment.prefix, name)
     const value = (variable && environment.variables[variable]) || undefined
     if (value !== undefined) check(variable ?? '', spec, value)
     const text = value ?? spec.default
     if (text !== '') given.set(name, [text])
   }
   return new Flags(given)
+}
+
+/** `FLANNELD_IP_MASQ` for `FLANNELD_` and `ip-masq`. */
+export function variableName(prefix: string, flag: string): string {
+  return `${prefix}${flag.toUpperCase().replaceAll('-', '_')}`
 }
 
 function parseArguments(table: FlagTable, argv: readonly string[]): Map<string, string[]> {

@@ -7,9 +7,16 @@ import { type Prefix, prefixOf } from '../address/prefix.ts'
 import { decodeAddress, getAddresses, IFA_F_DEPRECATED } from '../netlink/address.ts'
 import { Connection, Subscription } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
-import { NetlinkError } from '../netlink/message.ts'
+import { type Message, NetlinkError } from '../netlink/message.ts'
 import { decodeRoute, getRoute, getRoutes } from '../netlink/route.ts'
-import { AF_INET, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_LINK } from '../netlink/rtnetlink.ts'
+import {
+  AF_INET,
+  RTM_DELROUTE,
+  RTM_NEWROUTE,
+  RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_LINK,
+} from '../netlink/rtnetlink.ts'
 import { MAIN_TABLE } from '../state.ts'
 
 export interface ExternalInterface {
@@ -53,35 +60,56 @@ export interface InterfaceChoice {
 
 export type Links = ReadonlyMap<string, { readonly mac: Mac | undefined; readonly addresses: readonly Ip[] }>
 
-/** The external interface and all links, of the process's own namespace. @throws {HostError} */
+/**
+ * The external interface, and all links by name with their IPv4 addresses.
+ * @param netns Path of a network namespace; undefined for the process's own. @throws {HostError}
+ */
 export async function readInterfaces(
   choice: InterfaceChoice,
+  netns?: string,
 ): Promise<{ external: ExternalInterface; links: Links }> {
-  const connection = Connection.open()
+  const connection = Connection.open({ netns })
   try {
-    return { external: await readExternalInterface(connection, choice), links: await readLinks(connection) }
+    const interfaces = await listInterfaces(connection)
+    const external = await readExternalInterface(connection, interfaces, choice)
+    const links = new Map(interfaces.map(({ name, mac, addresses }) => [name, { mac, addresses }]))
+    return { external, links }
   } finally {
     connection.close()
   }
 }
 
 /**
- * Yields when links, addresses or routes of the process's own namespace have changed, once for changes that come
- * together; and once at first, for what changed before anybody watched.
+ * Yields when links, addresses or the routes that a choice looks at may have changed in the process's own namespace,
+ * once for changes that come together; and once at first, for what changed before anybody watched.
  */
-export async function* watchInterfaces(signal: AbortSignal): AsyncGenerator<void, void> {
+export async function* watchInterfaces(
+  choice: InterfaceChoice,
+  signal: AbortSignal,
+): AsyncGenerator<void, void> {
   const groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE]
   const subscription = Subscription.open({ groups, signal })
   try {
-    do {
-      yield
+    for (let matters = true; !signal.aborted; ) {
+      if (matters) yield
       if (!(await subscription.readable())) return
       await sleep(SETTLE_TIME, undefined, { signal }).catch(() => undefined)
-      if (!signal.aborted) subscription.drain()
-    } while (!signal.aborted)
+      if (signal.aborted) return
+      matters = subscription
+        .drain()
+        .some(
+          (event) => event.kind === 'overrun' || event.messages.some((message) => mayMatter(message, choice)),
+        )
+    }
   } finally {
     subscription.close()
   }
+}
+
+/** Each lease brings a route, and of routes only a default route matters, or any for `canReach`. */
+function mayMatter({ type, payload }: Message, { canReach }: InterfaceChoice): boolean {
+  if (type !== RTM_NEWROUTE && type !== RTM_DELROUTE) return true
+  return canReach !== undefined || decodeRoute(payload).destinationLength === 0
 }
 
 /** Whether the main table of the process's own namespace reaches the prefix through a gateway. */
@@ -104,23 +132,17 @@ export async function hasGatewayRoute(prefix: Prefix): Promise<boolean> {
  * flannel's selection: what the choice says; when it says nothing, the interface that has the public IP; else that of
  * the default route. IPv4 only, for now. @throws {HostError}
  */
-export async function readExternalInterface(
+async function readExternalInterface(
   connection: Connection,
+  interfaces: readonly Interface[],
   choice: InterfaceChoice,
 ): Promise<ExternalInterface> {
-  const interfaces = await listInterfaces(connection)
   const { found, address: chosen } = await select(connection, interfaces, choice)
   const { name, index, mtu, addresses } = found
   const own = chosen ?? addresses[0]
   if (own === undefined) throw new HostError(`failed to find IPv4 address for interface ${name}`)
   const { publicIp = own } = choice
   return { name, index, mtu, address: addresses.includes(publicIp) ? publicIp : own, publicIp }
-}
-
-/** The links that exist, by name, with their IPv4 addresses. */
-export async function readLinks(connection: Connection): Promise<Links> {
-  const interfaces = await listInterfaces(connection)
-  return new Map(interfaces.map(({ name, mac, addresses }) => [name, { mac, addresses }]))
 }
 
 interface Selected {

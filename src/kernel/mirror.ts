@@ -6,7 +6,6 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Prefix, prefixContains } from '../address/prefix.ts'
 import { decodeAddress, getAddresses } from '../netlink/address.ts'
 import { type Connection, DumpInterrupted, type SubscriptionEvent } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
@@ -14,7 +13,7 @@ import { type Message, NetlinkError, type Request } from '../netlink/message.ts'
 import { decodeNeighbourTable, getNeighbourTables } from '../netlink/neighbour-table.ts'
 import { decodeNeighbour, getFdb, getNeighbours } from '../netlink/neighbour.ts'
 import { decodeNexthop, getNexthops } from '../netlink/nexthop.ts'
-import { decodeRoute, getRoutes } from '../netlink/route.ts'
+import { decodeRoute, getRoutes, RTN_BLACKHOLE } from '../netlink/route.ts'
 import {
   AF_BRIDGE,
   AF_INET,
@@ -42,6 +41,7 @@ import {
   type KernelState,
   keyOf,
   linkKey,
+  type Neighbour,
   nexthopKey,
   PROTOCOL,
   type Scope,
@@ -112,11 +112,9 @@ export class Mirror {
     return this.#overruns
   }
 
-  /** The neighbours whose address is in the prefix. */
-  *neighboursIn(link: string, prefix: Prefix): Generator<Key> {
-    for (const [key, entry] of this.#entries) {
-      if (entry.kind === 'neighbour' && entry.link === link && prefixContains(prefix, entry.ip)) yield key
-    }
+  /** The neighbours, in whatever state. */
+  *neighbours(): Generator<Neighbour> {
+    for (const entry of this.#entries.values()) if (entry.kind === 'neighbour') yield entry
   }
 
   invalidate(): void {
@@ -142,7 +140,9 @@ export class Mirror {
     await this.#readLinks(connection)
     if (this.#nexthopObjects) await this.#readNexthops(connection)
     // Blackholes, which have no link.
-    await dump(connection, getRoutes(AF_INET, { protocol: PROTOCOL }), (message) => this.#take(message))
+    await dump(connection, getRoutes(AF_INET, { protocol: PROTOCOL, type: RTN_BLACKHOLE }), (message) =>
+      this.#take(message),
+    )
     for (const index of this.#names.keys()) {
       await dump(connection, getAddresses(AF_UNSPEC, index), (message) => this.#take(message))
       await dump(connection, getNeighbours(AF_UNSPEC, index), (message) => this.#take(message))

@@ -9,6 +9,7 @@
 import { Connection, Subscription } from '../netlink/connection.ts'
 import { NetlinkError } from '../netlink/message.ts'
 import {
+  type Answer,
   type Entry,
   type Failure,
   type Key,
@@ -20,6 +21,7 @@ import {
   type Scope,
   type Share,
 } from '../state.ts'
+import { Answers } from './answers.ts'
 import { applyOperations } from './apply.ts'
 import { Bell } from './bell.ts'
 import { Desired } from './desired.ts'
@@ -116,9 +118,7 @@ export class Reconciler implements Disposable {
   /** Changes the desired state by whole shares; the next turn makes it so. */
   exchange(removed: readonly Share[], added: readonly Share[]): void {
     this.#plan(this.#desired.exchange(removed, added))
-    for (const answer of [...removed, ...added].flatMap((share) => share.answers)) {
-      this.#plan(this.#mirror.neighboursIn(answer.link, answer.subnet))
-    }
+    this.#plan(this.#answeredBy([...removed, ...added].flatMap((share) => share.answers)))
     this.#bell.ring()
   }
 
@@ -253,6 +253,16 @@ export class Reconciler implements Disposable {
     const operation = diffEntry(desired, actual)
     if (operation === undefined) this.#retries.settled(key)
     return operation
+  }
+
+  /** The neighbours that any of the answers is for: one look at each neighbour, however many answers there are. */
+  *#answeredBy(answers: readonly Answer[]): Generator<Key> {
+    if (answers.length === 0) return
+    const all = new Answers()
+    for (const answer of answers) all.set(answer)
+    for (const neighbour of this.#mirror.neighbours()) {
+      if (all.find(neighbour.link, neighbour.ip) !== undefined) yield keyOf(neighbour)
+    }
   }
 
   /** The neighbour that answers an L3 miss, or that an earlier answer should be. */

@@ -181,6 +181,8 @@ export interface RouteFilter {
   readonly table?: number
   readonly oif?: number
   readonly protocol?: number
+  /** RTN_* */
+  readonly type?: number
 }
 
 /** @param family AF_INET, AF_INET6. */

@@ -3,8 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { parseIp } from '../../src/address/ip.ts'
-import { type InterfaceChoice, readExternalInterface, readLinks } from '../../src/kernel/host.ts'
-import { Connection } from '../../src/netlink/connection.ts'
+import { type InterfaceChoice, readInterfaces } from '../../src/kernel/host.ts'
 import { Host } from './namespace.ts'
 
 const NOTHING: InterfaceChoice = { ifaces: [], regexes: [], canReach: undefined, publicIp: undefined }
@@ -22,8 +21,8 @@ describe('the external interface', () => {
   after(() => host[Symbol.asyncDispose]())
 
   async function choose(choice: Partial<InterfaceChoice>): Promise<[string, string, string]> {
-    using connection = Connection.open({ netns: host.path })
-    const { name, address, publicIp } = await readExternalInterface(connection, { ...NOTHING, ...choice })
+    const { external } = await readInterfaces({ ...NOTHING, ...choice }, host.path)
+    const { name, address, publicIp } = external
     return [name, address, publicIp]
   }
 
@@ -79,9 +78,9 @@ describe('the external interface', () => {
   })
 
   test('links are known by name, with MAC and addresses', async () => {
-    using connection = Connection.open({ netns: host.path })
+    const { links } = await readInterfaces({ ...NOTHING, ifaces: ['eth0'] }, host.path)
     const [row] = await host.list('link show eth1')
-    assert.deepEqual((await readLinks(connection)).get('eth1'), {
+    assert.deepEqual(links.get('eth1'), {
       mac: row?.['address'],
       addresses: ['10.7.0.5', '10.7.0.6', '169.254.7.7'],
     })

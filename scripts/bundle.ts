@@ -1,7 +1,8 @@
 /**
- * Bundles src/main.ts with its libraries: `node scripts/bundle.ts FOLDER` writes `lib/tweed.js` and
- * `THIRD-PARTY-LICENSES` into the folder. The bundle lies one folder below the package's root, as the source does,
- * because it looks for package.json and the prebuilt addon there.
+ * Bundles src/main.ts with its libraries: `node scripts/bundle.ts FOLDER` writes `lib/tweed.js`, the chunks that it
+ * loads, and `THIRD-PARTY-LICENSES` into the folder. The bundle lies one folder below the package's root, as the source
+ * does, because it looks for package.json and the prebuilt addon there. In chunks, because an agent is not to parse and
+ * hold what other commands need.
  */
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -18,8 +19,10 @@ async function bundle(folder: string): Promise<void> {
   const { metafile } = await build({
     absWorkingDir: ROOT,
     entryPoints: ['src/main.ts'],
-    outfile: join(folder, 'lib/tweed.js'),
+    entryNames: 'tweed',
+    outdir: join(folder, 'lib'),
     bundle: true,
+    splitting: true,
     platform: 'node',
     format: 'esm',
     target: 'node22.18',

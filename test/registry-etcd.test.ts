@@ -52,7 +52,7 @@ registryContract('etcd', createStore)
 /** As hexadecimal text, the form that etcdctl prints and takes. */
 async function etcdLeaseOf(key: string): Promise<string> {
   const text = await shared.ctl('get', key, '-w', 'fields')
-  return BigInt(/"Lease" : (\d+)/.exec(text)?.[1] ?? 0).toString(16)
+  return BigInt(/"Lease" : (\d+)/.exec(text)?.[1] ?? 0).toString(16).padStart(16, '0')
 }
 
 test('keys, values and time to live are those of flannel, to the letter', async (t) => {
@@ -126,7 +126,7 @@ test('a reservation that etcdctl wrote stays without a lease: taken, held, writt
   await write('subnets/10.3.9.0-24', 'damaged')
   const mended = await snapshotWhere(events, ({ leases }) => leases.has(lease.key))
   assert.equal(mended.leases.get(lease.key)?.backendType, 'vxlan')
-  assert.equal(await etcdLeaseOf(`${prefix}/subnets/10.3.9.0-24`), '0')
+  assert.equal(BigInt(`0x${await etcdLeaseOf(`${prefix}/subnets/10.3.9.0-24`)}`), 0n)
   assert.equal(await shared.leaseCount(), before)
   await registry.release(subnetOf(lease))
   assert.equal(await held, 'lost')

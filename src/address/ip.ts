@@ -23,7 +23,9 @@ export class AddressError extends Error {
 
 /** @throws {AddressError} Octal, short, zoned and otherwise liberal forms are not accepted. */
 export function parseIp(text: string): Ip {
-  return formatIp(parseBytes(text))
+  const bytes = parseBytes(text)
+  // What is read as IPv4 can be written in one way only.
+  return bytes.length === 4 ? (text as Ip) : formatIp(bytes)
 }
 
 /** The canonical text of 4 (IPv4) or 16 (IPv6) bytes in network order. @throws {AddressError} */

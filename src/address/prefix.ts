@@ -8,6 +8,7 @@ import {
   type Ip,
   ipBytes,
   ipFamily,
+  ipFromNumber,
   ipToNumber,
   parseIp,
 } from './ip.ts'
@@ -35,7 +36,8 @@ export function prefixOf(ip: Ip, length: number): Prefix {
   if (!Number.isInteger(length) || length < 0 || length > bits) {
     throw new AddressError(`a prefix length is 0 to ${bits}, not ${length}`)
   }
-  return `${formatIp(masked(ipBytes(ip), length))}/${length}` as Prefix
+  const bytes = ipBytes(ip)
+  return `${mask(bytes, length) ? formatIp(bytes) : ip}/${length}` as Prefix
 }
 
 /** The first address: the one that flannel gives to the VTEP. */
@@ -62,7 +64,8 @@ export function prefixEnd(prefix: Prefix): bigint {
 }
 
 export function prefixContains(prefix: Prefix, ip: Ip): boolean {
-  return prefixFamily(prefix) === ipFamily(ip) && prefixOf(ip, prefixLength(prefix)) === prefix
+  const base = prefixBase(prefix)
+  return ipFamily(base) === ipFamily(ip) && agree(ipBytes(base), ipBytes(ip), prefixLength(prefix))
 }
 
 /** Whether every address of `inner` is in `outer`. */
@@ -75,9 +78,32 @@ export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
   return prefixCovers(a, b) || prefixCovers(b, a)
 }
 
-function masked(bytes: Uint8Array, length: number): Uint8Array {
-  return bytes.map((byte, i) => {
-    const kept = Math.min(8, Math.max(0, length - 8 * i))
-    return byte & (0xff << (8 - kept)) & 0xff
-  })
+/** The prefixes of that length that it is made of, in order. */
+export function* subPrefixes(prefix: Prefix, length: number): Generator<Prefix> {
+  const family = prefixFamily(prefix)
+  const size = 1n << BigInt(familyBits(family) - length)
+  const end = prefixEnd(prefix)
+  for (let base = ipToNumber(prefixBase(prefix)); base <= end; base += size) {
+    yield `${ipFromNumber(base, family)}/${length}` as Prefix
+  }
+}
+
+/** Sets the bits after the first `length` to zero. Returns whether one was not. */
+function mask(bytes: Uint8Array, length: number): boolean {
+  let changed = false
+  for (let i = length >> 3; i < bytes.length; i++) {
+    const byte = bytes[i] ?? 0
+    const kept = i === length >> 3 ? byte & (0xff00 >> (length & 7)) : 0
+    changed ||= kept !== byte
+    bytes[i] = kept
+  }
+  return changed
+}
+
+/** Whether the first `length` bits are the same. */
+function agree(a: Uint8Array, b: Uint8Array, length: number): boolean {
+  const whole = length >> 3
+  for (let i = 0; i < whole; i++) if (a[i] !== b[i]) return false
+  const rest = 0xff00 >> (length & 7)
+  return (((a[whole] ?? 0) ^ (b[whole] ?? 0)) & rest & 0xff) === 0
 }

@@ -10,7 +10,7 @@ import { Reconciler } from '../kernel/reconcile.ts'
 import { Admission } from '../lease/admission.ts'
 import { isCompatible } from '../lease/allocate.ts'
 import type { Grace } from '../lease/grace.ts'
-import type { Lease, LeaseKey } from '../lease/lease.ts'
+import type { Lease } from '../lease/lease.ts'
 import { type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
 import { keep } from '../masquerade/firewall.ts'
 import { openFirewall } from '../masquerade/mode.ts'
@@ -35,7 +35,6 @@ export class Network {
   readonly #reconciler: Promise<Reconciler>
   readonly #admission: Admission
   readonly #grace: Grace
-  readonly #shares = new Map<LeaseKey, Share>()
   /** True with the first complete snapshot: before it nothing is pruned, because no turn is taken. False: none came. */
   readonly #known = Promise.withResolvers<boolean>()
   /** Resolves with the first turn; false when there is none any more. */
@@ -226,21 +225,17 @@ export class Network {
     this.#graceTimer = setTimeout(expire, this.#grace.deadline - Date.now())
   }
 
-  /** Leases that changed become shares that are exchanged. */
+  /** Leases that changed become shares that are exchanged. A share is a function of its lease: none is kept. */
   #admit(snapshot: LeaseSnapshot, reconciler: Reconciler): void {
     const changes = this.#admission.update(snapshot)
+    const { backend } = this.#membership
     const removed: Share[] = []
     const added: Share[] = []
-    for (const [key, outcome] of changes) {
-      const old = this.#shares.get(key)
-      const share = outcome?.kind === 'admitted' ? this.#membership.backend.peer(outcome.lease) : undefined
-      if (old !== undefined) removed.push(old)
-      if (share !== undefined) added.push(share)
-      if (share === undefined) this.#shares.delete(key)
-      else this.#shares.set(key, share)
-      this.#journal.share(key, share)
+    for (const { before, after } of changes.values()) {
+      if (before?.kind === 'admitted') removed.push(backend.peer(before.lease))
+      if (after?.kind === 'admitted') added.push(backend.peer(after.lease))
     }
-    this.#journal.snapshot(snapshot, changes)
+    this.#journal.snapshot(snapshot, this.#admission.outcomes, changes)
     reconciler.exchange(removed, added)
   }
 

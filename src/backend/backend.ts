@@ -52,6 +52,8 @@ export interface Backend {
 }
 
 /** `claims` are exclusive: two leases that claim the same name with different values contradict each other. */
-export type Verdict = { readonly claims: ReadonlyMap<string, string> } | { readonly refused: string }
+export type Verdict =
+  | { readonly claims: readonly { readonly name: string; readonly value: string }[] }
+  | { readonly refused: string }
 
 export type BackendFactory = (config: NetworkConfig, host: HostFacts) => Backend

@@ -158,7 +158,7 @@ test('a link that an earlier VNI left in our network is ours to remove, that of 
 describe('the data of a peer', () => {
   test('is good without a VNI, as flannel 0.5 writes it', () => {
     assert.deepEqual(backend().judge(lease(11, { VtepMAC: '02:00:00:00:00:0B' })), {
-      claims: new Map([['VtepMAC 02:00:00:00:00:0b', '192.168.1.11']]),
+      claims: [{ name: 'VtepMAC 02:00:00:00:00:0b', value: '192.168.1.11' }],
     })
   })
 

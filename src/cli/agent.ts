@@ -33,7 +33,7 @@ export async function runAgent(argv: readonly string[]): Promise<number> {
     process.stderr.write(`tweed agent: ${error.message}\n`)
     return 2
   }
-  const log = createLogger(process.stderr.isTTY, settings.verbose)
+  const log = await createLogger(process.stderr.isTTY, settings.verbose)
   try {
     await runUntilSignal(settings, registry, calls, log)
     return 0

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { ipFromNumber, parseIp } from '../address/ip.ts'
 import { type Prefix, prefixesOverlap } from '../address/prefix.ts'
 import { parseNetworkConfig } from '../config/network-config.ts'
-import { Admission, type AdmissionRules, type Outcome } from './admission.ts'
+import { Admission, type AdmissionRules, type Outcome, type OutcomeChanges } from './admission.ts'
 import { formatLeaseKey, type Lease, type LeaseKey, parseLeaseKey } from './lease.ts'
 
 const { ranges } = parseNetworkConfig('{"Network": "10.3.0.0/16"}')
@@ -32,7 +32,7 @@ const rules: AdmissionRules = {
   backendType: 'vxlan',
   judge({ backendData, publicIps }) {
     if (backendData.inet === 'bad') return { refused: 'VtepMAC is bad' }
-    return { claims: new Map([[`MAC ${String(backendData.inet)}`, `${publicIps.inet}`]]) }
+    return { claims: [{ name: `MAC ${String(backendData.inet)}`, value: `${publicIps.inet}` }] }
   },
 }
 
@@ -43,13 +43,13 @@ function byKey(leases: readonly Lease[]): Map<LeaseKey, Lease> {
 /** What comes of a lease alone. */
 function alone(candidate: Lease, more: Partial<AdmissionRules> = {}): Outcome | undefined {
   const admission = new Admission({ ...rules, ...more })
-  return admission.update({ leases: byKey([candidate]), changed: undefined }).get(candidate.key)
+  return admission.update({ leases: byKey([candidate]), changed: undefined }).get(candidate.key)?.after
 }
 
-function summary(outcomes: ReadonlyMap<LeaseKey, Outcome | undefined>): Record<string, string> {
+function summary(changes: OutcomeChanges): Record<string, string> {
   const show = (outcome: Outcome | undefined) =>
     outcome === undefined ? 'gone' : 'reason' in outcome ? `${outcome.kind}: ${outcome.reason}` : outcome.kind
-  return Object.fromEntries([...outcomes].map(([key, outcome]) => [key, show(outcome)]))
+  return Object.fromEntries([...changes].map(([key, { after }]) => [key, show(after)]))
 }
 
 test('a good lease is admitted, our own is own', () => {
@@ -158,7 +158,10 @@ test('one changed lease among 20,000 is judged alone', () => {
   const moved = lease('10.255.255.0-24', '192.168.1.77', 'new')
   leases.set(moved.key, moved)
   const changes = admission.update({ leases, changed: new Set([moved.key]) })
-  assert.deepEqual([...changes], [[moved.key, { kind: 'admitted', lease: moved }]])
+  assert.deepEqual(
+    [...changes],
+    [[moved.key, { before: { kind: 'admitted', lease: peers[0] }, after: { kind: 'admitted', lease: moved } }]],
+  )
   assert.equal(judged, 1)
   assert.equal(admission.update({ leases, changed: undefined }).size, 0)
 })
@@ -211,9 +214,10 @@ test('law: any history ends where its last state leads, and that is the definiti
             )
         }
         const changed = hinted ? new Set(changes.map(([name]) => name)) : undefined
-        for (const [name, outcome] of admission.update({ leases: new Map(leases), changed })) {
-          if (outcome === undefined) seen.delete(name)
-          else seen.set(name, outcome)
+        for (const [name, { before, after }] of admission.update({ leases: new Map(leases), changed })) {
+          assert.deepEqual(before, seen.get(name))
+          if (after === undefined) seen.delete(name)
+          else seen.set(name, after)
         }
       }
       const fresh = new Admission(rules)

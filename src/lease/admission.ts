@@ -17,20 +17,19 @@ import {
   type PerFamily,
 } from '../address/ip.ts'
 import { type Prefix, prefixCovers, prefixesOverlap } from '../address/prefix.ts'
+import { PrefixMap } from '../address/prefix-map.ts'
 import type { SubnetRange } from '../config/network-config.ts'
+import { type Claim, Claims } from './claims.ts'
 import type { Lease, LeaseKey } from './lease.ts'
 import type { LeaseSnapshot } from './registry.ts'
-import { SubnetIndex } from './subnet-index.ts'
 
 export interface AdmissionRules {
   readonly ranges: PerFamily<SubnetRange>
   /** Our own lease. */
   readonly self: Lease
   readonly backendType: string
-  /** The backend's view: whether its data can be used, and what it claims (name → value) for itself alone. */
-  readonly judge: (
-    lease: Lease,
-  ) => { readonly claims: ReadonlyMap<string, string> } | { readonly refused: string }
+  /** The backend's view: whether its data can be used, and what it claims for itself alone. */
+  readonly judge: (lease: Lease) => { readonly claims: readonly Claim[] } | { readonly refused: string }
 }
 
 /** An admitted lease is cut down to the families of our network. `ignored` is harmless: not meant for us. */
@@ -40,21 +39,27 @@ export type Outcome =
   | { readonly kind: 'ignored'; readonly reason: string }
   | { readonly kind: 'refused'; readonly reason: string }
 
+/** Of one lease; undefined for one that is not there. */
+export interface OutcomeChange {
+  readonly before: Outcome | undefined
+  readonly after: Outcome | undefined
+}
+
+export type OutcomeChanges = ReadonlyMap<LeaseKey, OutcomeChange>
+
 /** A lease that is good by itself. */
 interface Candidate {
   readonly kind: 'candidate'
   readonly lease: Lease
-  readonly subnets: readonly Prefix[]
-  readonly claims: ReadonlyMap<string, string>
+  readonly claims: readonly Claim[]
 }
 
 export class Admission {
   readonly #rules: AdmissionRules
   readonly #outcomes = new Map<LeaseKey, Outcome>()
   readonly #candidates = new Map<LeaseKey, Candidate>()
-  readonly #subnets = new SubnetIndex()
-  /** Who claims a name, by the value claimed. */
-  readonly #claimants = new Map<string, Map<string, Set<LeaseKey>>>()
+  readonly #subnets = new PrefixMap<LeaseKey[]>()
+  readonly #claims = new Claims()
 
   constructor(rules: AdmissionRules) {
     this.#rules = rules
@@ -65,81 +70,98 @@ export class Admission {
     return this.#outcomes
   }
 
-  /** The outcomes that differ from before; undefined for a lease that is gone. */
-  update({
-    leases,
-    changed,
-  }: Pick<LeaseSnapshot, 'leases' | 'changed'>): ReadonlyMap<LeaseKey, Outcome | undefined> {
+  /** The outcomes that differ from before. */
+  update({ leases, changed }: Pick<LeaseSnapshot, 'leases' | 'changed'>): OutcomeChanges {
     const keys = changed ?? new Set([...this.#outcomes.keys(), ...leases.keys()])
-    const before = this.#connected(keys)
+    const before = this.#contested(keys)
     const outcomes = new Map<LeaseKey, Outcome | undefined>()
     for (const key of keys) {
       this.#forget(key)
       const lease = leases.get(key)
       const result = lease && judgeAlone(lease, this.#rules)
       if (result?.kind !== 'candidate') outcomes.set(key, result)
-      else this.#remember(result)
+      else {
+        this.#remember(result)
+        outcomes.set(key, { kind: 'admitted', lease: result.lease })
+      }
     }
-    const after = this.#connected([...before.keys(), ...keys])
-    for (const [key, outcome] of decide([...after.values()])) outcomes.set(key, outcome)
+    for (const key of before) if (this.#candidates.has(key)) outcomes.set(key, this.#admitted(key))
+    const after = [...this.#contested([...before, ...keys])].flatMap((key) => this.#candidates.get(key) ?? [])
+    for (const [key, outcome] of decide(after)) outcomes.set(key, outcome)
     return this.#record(outcomes)
   }
 
+  #admitted(key: LeaseKey): Outcome | undefined {
+    const candidate = this.#candidates.get(key)
+    return candidate && { kind: 'admitted', lease: candidate.lease }
+  }
+
   #remember(candidate: Candidate): void {
-    const { key } = candidate.lease
+    const { key, subnets } = candidate.lease
     this.#candidates.set(key, candidate)
-    for (const subnet of candidate.subnets) this.#subnets.add(subnet, key)
-    for (const [name, value] of candidate.claims) {
-      const values = this.#claimants.get(name) ?? new Map<string, Set<LeaseKey>>()
-      this.#claimants.set(name, values.set(value, (values.get(value) ?? new Set()).add(key)))
+    for (const subnet of Object.values(subnets)) {
+      const keys = this.#subnets.get(subnet)
+      if (keys === undefined) this.#subnets.set(subnet, [key])
+      else keys.push(key)
     }
+    for (const claim of candidate.claims) this.#claims.add(claim, key)
   }
 
   #forget(key: LeaseKey): void {
     const candidate = this.#candidates.get(key)
     if (candidate === undefined) return
     this.#candidates.delete(key)
-    for (const subnet of candidate.subnets) this.#subnets.delete(subnet, key)
-    for (const [name, value] of candidate.claims) {
-      const values = this.#claimants.get(name)
-      const keys = values?.get(value)
-      keys?.delete(key)
-      if (keys?.size === 0) values?.delete(value)
-      if (values?.size === 0) this.#claimants.delete(name)
+    for (const subnet of Object.values(candidate.lease.subnets)) {
+      const keys = this.#subnets.get(subnet)?.filter((other) => other !== key) ?? []
+      if (keys.length === 0) this.#subnets.delete(subnet)
+      else this.#subnets.set(subnet, keys)
     }
+    for (const claim of candidate.claims) this.#claims.delete(claim, key)
   }
 
-  /** The candidates among the keys, and all that a chain of contradictions ties to them. */
-  #connected(keys: Iterable<LeaseKey>): Map<LeaseKey, Candidate> {
-    const found = new Map<LeaseKey, Candidate>()
-    const contested = new Set<string>()
-    const pending = [...keys]
-    for (let key = pending.pop(); key !== undefined; key = pending.pop()) {
-      const candidate = this.#candidates.get(key)
-      if (candidate === undefined || found.has(key)) continue
-      found.set(key, candidate)
-      for (const subnet of candidate.subnets) {
-        for (const rival of this.#subnets.overlapping(subnet)) if (!found.has(rival)) pending.push(rival)
-      }
-      for (const name of candidate.claims.keys()) {
-        const values = this.#claimants.get(name)
-        // One look brings everybody who claims it: a thousand hosts with one MAC are not compared in pairs.
-        if (values === undefined || values.size === 1 || contested.has(name)) continue
-        contested.add(name)
-        for (const rivals of values.values()) for (const rival of rivals) pending.push(rival)
+  /** Those among the keys that contradict another candidate, and all that a chain of contradictions ties to them. */
+  #contested(keys: Iterable<LeaseKey>): Set<LeaseKey> {
+    const found = new Set<LeaseKey>()
+    if (this.#candidates.size === 0) return found
+    const looked = new Set<string>()
+    for (const first of keys) {
+      const pending = [first]
+      for (let key = pending.pop(); key !== undefined; key = pending.pop()) {
+        const candidate = this.#candidates.get(key)
+        if (candidate === undefined || found.has(key)) continue
+        const rivals = this.#rivals(candidate, looked)
+        if (rivals.length === 0 && key === first) continue
+        found.add(key)
+        pending.push(...rivals)
       }
     }
     return found
   }
 
+  /** @param looked Claims that brought everybody already: a thousand hosts with one MAC are not compared in pairs. */
+  #rivals({ lease, claims }: Candidate, looked: Set<string>): LeaseKey[] {
+    const rivals = new Set<LeaseKey>()
+    for (const subnet of Object.values(lease.subnets)) {
+      for (const keys of this.#subnets.overlapping(subnet)) for (const key of keys) rivals.add(key)
+    }
+    for (const { name } of claims) {
+      if (looked.has(name)) continue
+      looked.add(name)
+      for (const key of this.#claims.contestants(name)) rivals.add(key)
+    }
+    rivals.delete(lease.key)
+    return [...rivals]
+  }
+
   /** Keeps the outcomes, and returns those that are new. */
-  #record(outcomes: ReadonlyMap<LeaseKey, Outcome | undefined>): ReadonlyMap<LeaseKey, Outcome | undefined> {
-    const changes = new Map<LeaseKey, Outcome | undefined>()
-    for (const [key, outcome] of outcomes) {
-      if (isSame(this.#outcomes.get(key), outcome)) continue
-      changes.set(key, outcome)
-      if (outcome === undefined) this.#outcomes.delete(key)
-      else this.#outcomes.set(key, outcome)
+  #record(outcomes: ReadonlyMap<LeaseKey, Outcome | undefined>): OutcomeChanges {
+    const changes = new Map<LeaseKey, OutcomeChange>()
+    for (const [key, after] of outcomes) {
+      const before = this.#outcomes.get(key)
+      if (isSame(before, after)) continue
+      changes.set(key, { before, after })
+      if (after === undefined) this.#outcomes.delete(key)
+      else this.#outcomes.set(key, after)
     }
     return changes
   }
@@ -152,17 +174,17 @@ function isSame(a: Outcome | undefined, b: Outcome | undefined): boolean {
 }
 
 /** From the oldest on, each is admitted that contradicts none admitted before it. Rivals must all be given. */
-function decide(candidates: Candidate[]): Map<LeaseKey, Outcome> {
+function decide(candidates: readonly Candidate[]): Map<LeaseKey, Outcome> {
   const outcomes = new Map<LeaseKey, Outcome>()
-  const subnets = new SubnetIndex()
+  const subnets = new PrefixMap<LeaseKey>()
   const holders = new Map<string, { value: string; key: LeaseKey }>()
-  for (const candidate of candidates.sort(byAge)) {
+  for (const candidate of candidates.toSorted(byAge)) {
     const { lease, claims } = candidate
     const reason = contradiction(candidate, subnets, holders)
     outcomes.set(lease.key, reason === undefined ? { kind: 'admitted', lease } : { kind: 'refused', reason })
     if (reason !== undefined) continue
-    for (const subnet of candidate.subnets) subnets.add(subnet, lease.key)
-    for (const [name, value] of claims) if (!holders.has(name)) holders.set(name, { value, key: lease.key })
+    for (const subnet of Object.values(lease.subnets)) subnets.set(subnet, lease.key)
+    for (const { name, value } of claims) if (!holders.has(name)) holders.set(name, { value, key: lease.key })
   }
   return outcomes
 }
@@ -172,14 +194,16 @@ function byAge({ lease: a }: Candidate, { lease: b }: Candidate): number {
 }
 
 function contradiction(
-  candidate: Candidate,
-  subnets: SubnetIndex,
+  { lease, claims }: Candidate,
+  subnets: PrefixMap<LeaseKey>,
   holders: ReadonlyMap<string, { value: string; key: LeaseKey }>,
 ): string | undefined {
-  for (const subnet of candidate.subnets) {
-    for (const older of subnets.overlapping(subnet)) return `${subnet} overlaps the older lease ${older}`
+  for (const subnet of Object.values(lease.subnets)) {
+    // Of several always the same, whatever the order in which they came.
+    const [older] = subnets.overlapping(subnet).sort()
+    if (older !== undefined) return `${subnet} overlaps the older lease ${older}`
   }
-  for (const [name, value] of candidate.claims) {
+  for (const { name, value } of claims) {
     const holder = holders.get(name)
     if (holder === undefined || holder.value === value) continue
     return `${name} at ${value} is that of the older lease ${holder.key} at ${holder.value}`
@@ -192,19 +216,19 @@ function judgeAlone(lease: Lease, { ranges, self, backendType, judge }: Admissio
   const foreign = foreignType(lease.backendType, backendType)
   if (foreign !== undefined) return { kind: 'ignored', reason: foreign }
   const ours = restrict(lease, ranges)
-  const subnets: Prefix[] = []
+  let carried = false
   for (const family of ['inet', 'inet6'] as const) {
     const subnet = ours.subnets[family]
     const range = ranges[family]
     if (subnet === undefined || range === undefined) continue
     const reason = subnetFault(subnet, range, self.subnets[family]) ?? publicIpFault(ours, self, family)
     if (reason !== undefined) return { kind: 'refused', reason }
-    subnets.push(subnet)
+    carried = true
   }
-  if (subnets.length === 0) return { kind: 'ignored', reason: 'it has no subnet of our address family' }
+  if (!carried) return { kind: 'ignored', reason: 'it has no subnet of our address family' }
   const result = judge(ours)
   if ('refused' in result) return { kind: 'refused', reason: result.refused }
-  return { kind: 'candidate', lease: ours, subnets, claims: result.claims }
+  return { kind: 'candidate', lease: ours, claims: result.claims }
 }
 
 function foreignType(type: string, ours: string): string | undefined {

@@ -56,16 +56,28 @@ export function entrySubnets({ key }: Pick<Entry, 'key'>): PerFamily<Prefix> {
   }
 }
 
+/** An entry, and the lease that it is or the reason why it is none. */
+export interface Known<E extends Entry = Entry> {
+  readonly entry: E
+  readonly result: Lease | string
+}
+
+/** Decodes the entries, by their keys. */
+export function readEntries<E extends Entry>(entries: Iterable<E>): Map<string, Known<E>> {
+  const known = new Map<string, Known<E>>()
+  for (const entry of entries) known.set(entry.key, { entry, result: tryDecode(entry) })
+  return known
+}
+
 /** What the entries stand for: leases, each with its entry, and the subnets of those that cannot be read. */
 export function readLeases<E extends Entry>(
-  entries: Iterable<E>,
+  known: Iterable<Known<E>>,
 ): { leases: ReadonlyMap<Lease, E>; unreadable: readonly PerFamily<Prefix>[] } {
   const leases = new Map<Lease, E>()
   const unreadable: PerFamily<Prefix>[] = []
-  for (const entry of entries) {
-    const lease = tryDecode(entry)
-    if (typeof lease === 'string') unreadable.push(entrySubnets(entry))
-    else leases.set(lease, entry)
+  for (const { entry, result } of known) {
+    if (typeof result === 'string') unreadable.push(entrySubnets(entry))
+    else leases.set(result, entry)
   }
   return { leases, unreadable }
 }
@@ -80,11 +92,18 @@ export function overlaps(entry: Pick<Entry, 'key'>, subnets: PerFamily<Prefix>):
 
 /** Makes snapshots of the whole store. An entry that did not change is the same `Lease` object as before. */
 export class Snapshots {
-  #known = new Map<string, Known>()
+  #known: Map<string, Known>
+  #leases = new Map<LeaseKey, Lease>()
+  #malformed = new Map<string, string>()
   /** Whether a key is spelled otherwise than it would be written: then two may stand for one lease. */
   #aliased = false
   #last: LeaseSnapshot | undefined
   #validUntil = Number.POSITIVE_INFINITY
+
+  /** @param known Entries that are decoded already. */
+  constructor(known: ReadonlyMap<string, Known> = new Map()) {
+    this.#known = new Map(known)
+  }
 
   /** When the first lease of the last snapshot expires, in milliseconds since the epoch. */
   get validUntil(): number {
@@ -92,10 +111,11 @@ export class Snapshots {
   }
 
   /** The entries, the oldest first, of which those count that have not expired at `now`. */
-  take({ entries, config, incarnation }: Contents, now: number): { snapshot: LeaseSnapshot; news: boolean } {
+  take({ entries, config, incarnation }: Contents, now: number): Taken {
+    const before = this.#leases
     const known = new Map<string, Known>()
-    const leases = new Map<LeaseKey, Lease>()
     const malformed = new Map<string, string>()
+    this.#leases = new Map()
     this.#validUntil = Number.POSITIVE_INFINITY
     this.#aliased = false
     for (const entry of entries) {
@@ -103,43 +123,47 @@ export class Snapshots {
       const { result } = this.#remember(entry, known)
       this.#validUntil = Math.min(this.#validUntil, entry.expires ?? Number.POSITIVE_INFINITY)
       if (typeof result === 'string') malformed.set(entry.key, result)
-      else if (leases.has(result.key)) malformed.set(entry.key, `it is another spelling of ${result.key}`)
-      else leases.set(result.key, result)
+      else if (this.#leases.has(result.key))
+        malformed.set(entry.key, `it is another spelling of ${result.key}`)
+      else this.#leases.set(result.key, result)
     }
     this.#known = known
-    const changed = this.#last && differences(this.#last.leases, leases)
-    return this.#next({ kind: 'snapshot', config, leases, changed, malformed, incarnation })
+    if (differences(this.#malformed, malformed).size > 0) this.#malformed = malformed
+    const changed = this.#last && differences(before, this.#leases)
+    return this.#next({ config, incarnation, changed, gone: absent(before, this.#leases) })
   }
 
   /**
    * The next snapshot of a store that removes by itself what has expired, after some entries changed (undefined: went).
-   * Costs what changed, and a copy of the map.
+   * Costs what changed.
    */
   change(
     changes: ReadonlyMap<string, Entry | undefined>,
     { config, incarnation }: Pick<Contents, 'config' | 'incarnation'>,
-  ): { snapshot: LeaseSnapshot; news: boolean } {
-    const leases = new Map(this.#last?.leases)
-    const malformed = new Map(this.#last?.malformed)
-    const changed = new Set<LeaseKey>()
+  ): Taken {
+    const before = [...changes.keys()].map((key) => [key, this.#known.get(key)?.result] as const)
     for (const [key, entry] of changes) {
-      const old = this.#known.get(key)?.result
-      if (typeof old === 'object' && leases.delete(old.key)) changed.add(old.key)
-      malformed.delete(key)
-      this.#known.delete(key)
-      if (entry === undefined) continue
-      const { result } = this.#remember(entry, this.#known)
-      if (typeof result === 'string') {
-        malformed.set(key, result)
-      } else {
-        leases.set(result.key, result)
-        changed.add(result.key)
-      }
+      if (entry === undefined) this.#known.delete(key)
+      else this.#remember(entry, this.#known)
     }
-    if (!this.#aliased)
-      return this.#next({ kind: 'snapshot', config, leases, changed, malformed, incarnation })
-    const entries = [...this.#known.values()].map(({ entry }) => entry).sort((a, b) => a.created - b.created)
-    return this.take({ entries, config, incarnation }, 0)
+    if (this.#aliased) {
+      const entries = [...this.#known.values()].map(({ entry }) => entry)
+      return this.take({ config, incarnation, entries: entries.sort((a, b) => a.created - b.created) }, 0)
+    }
+    const changed = new Set<LeaseKey>()
+    const gone = new Map<LeaseKey, Lease>()
+    for (const [key, old] of before) {
+      const result = this.#known.get(key)?.result
+      if (result === old) continue
+      const is = typeof result === 'object' ? result : undefined
+      const was = typeof old === 'object' ? old : undefined
+      const lease = is ?? was
+      if (lease !== undefined) changed.add(lease.key)
+      if (is !== undefined) this.#leases.set(is.key, is)
+      else if (was !== undefined && this.#leases.delete(was.key)) gone.set(was.key, was)
+      this.#setFault(key, typeof result === 'string' ? result : undefined)
+    }
+    return this.#next({ config, incarnation, changed, gone })
   }
 
   /** Decodes what is new. */
@@ -152,22 +176,31 @@ export class Snapshots {
     return now
   }
 
-  #next(snapshot: LeaseSnapshot): { snapshot: LeaseSnapshot; news: boolean } {
+  /** In a new map: whoever holds an earlier one can tell what changed. */
+  #setFault(key: string, fault: string | undefined): void {
+    if (this.#malformed.get(key) === fault) return
+    this.#malformed = new Map(this.#malformed)
+    if (fault === undefined) this.#malformed.delete(key)
+    else this.#malformed.set(key, fault)
+  }
+
+  #next(next: Pick<LeaseSnapshot, 'config' | 'incarnation' | 'changed' | 'gone'>): Taken {
     const last = this.#last
+    const snapshot = { kind: 'snapshot', ...next, leases: this.#leases, malformed: this.#malformed } as const
     this.#last = snapshot
     const news =
-      last === undefined ||
-      snapshot.changed?.size !== 0 ||
-      last.config !== snapshot.config ||
-      last.incarnation !== snapshot.incarnation ||
-      differences(last.malformed, snapshot.malformed).size !== 0
+      next.changed?.size !== 0 ||
+      last?.config !== next.config ||
+      last?.incarnation !== next.incarnation ||
+      last?.malformed !== snapshot.malformed
     return { snapshot, news }
   }
 }
 
-interface Known {
-  readonly entry: Entry
-  readonly result: Lease | string
+/** A snapshot, and whether it differs from the one before. */
+export interface Taken {
+  readonly snapshot: LeaseSnapshot
+  readonly news: boolean
 }
 
 export function isLive({ expires }: Pick<Entry, 'expires'>, now: number): boolean {
@@ -183,4 +216,8 @@ function differences<K, V>(before: ReadonlyMap<K, V>, after: ReadonlyMap<K, V>):
   for (const [key, value] of after) if (before.get(key) !== value) keys.add(key)
   for (const key of before.keys()) if (!after.has(key)) keys.add(key)
   return keys
+}
+
+function absent<K, V>(before: ReadonlyMap<K, V>, after: ReadonlyMap<K, V>): Map<K, V> {
+  return new Map([...before].filter(([key]) => !after.has(key)))
 }

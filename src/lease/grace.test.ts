@@ -11,8 +11,10 @@ function lease(n: number, expires?: number): Lease {
   return { key, subnets, publicIps: {}, backendType: 'vxlan', backendData: {}, expires, created: n }
 }
 
+/** @param gone Those that the snapshot before had. */
 function snapshot(
   leases: readonly Lease[],
+  gone: readonly Lease[] = [],
   incarnation = 'a',
   malformed: readonly Lease[] = [],
 ): LeaseSnapshot {
@@ -20,7 +22,8 @@ function snapshot(
     kind: 'snapshot',
     config: undefined,
     leases: new Map(leases.map((each) => [each.key, each])),
-    changed: new Set(),
+    changed: new Set(gone.map(({ key }) => key)),
+    gone: new Map(gone.map((each) => [each.key, each])),
     malformed: new Map(malformed.map(({ key }) => [key, 'bad JSON'])),
     incarnation,
   }
@@ -33,33 +36,39 @@ const [ONE, TWO] = [lease(1), lease(2)]
 test('an absent lease is gone', () => {
   const grace = new Grace(1000)
   grace.take(snapshot([ONE, TWO]), 0)
-  const next = snapshot([ONE])
-  assert.equal(grace.take(next, 1), next)
+  const known = grace.take(snapshot([ONE], [TWO]), 1)
+  assert.deepEqual([keys(known), known.changed], [[ONE.key], new Set([TWO.key])])
   assert.equal(grace.deadline, undefined)
 })
 
 test('a replaced store is given time, and what is still absent then is gone', () => {
   const grace = new Grace(1000)
   grace.take(snapshot([ONE, TWO]), 0)
-  const known = grace.take(snapshot([], 'b'), 10)
-  assert.deepEqual(
-    [keys(known), known.changed, grace.held, grace.deadline],
-    [[ONE.key, TWO.key], undefined, 2, 1010],
-  )
-  assert.deepEqual(keys(grace.take(snapshot([ONE], 'b'), 20)), [ONE.key, TWO.key])
+  assert.deepEqual(keys(grace.take(snapshot([], [ONE, TWO], 'b'), 10)), [ONE.key, TWO.key])
+  assert.deepEqual([grace.held, grace.deadline], [2, 1010])
+  assert.deepEqual(keys(grace.take(snapshot([ONE], [], 'b'), 20)), [ONE.key, TWO.key])
   assert.equal(grace.held, 1)
-  assert.deepEqual(keys(grace.expire(1010)), [ONE.key])
+  const known = grace.expire(1010)
+  assert.deepEqual([keys(known), known?.changed], [[ONE.key], new Set([TWO.key])])
   assert.equal(grace.deadline, undefined)
-  const next = snapshot([ONE], 'b')
-  assert.equal(grace.take(next, 1020), next)
+  assert.deepEqual(keys(grace.take(snapshot([ONE], [], 'b'), 1020)), [ONE.key])
 })
 
 test('a lease that came back and is then removed is gone at once', () => {
   const grace = new Grace(1000)
   grace.take(snapshot([ONE, TWO]), 0)
-  grace.take(snapshot([], 'b'), 10)
-  grace.take(snapshot([ONE, TWO], 'b'), 20)
-  assert.deepEqual(keys(grace.take(snapshot([ONE], 'b'), 30)), [ONE.key])
+  grace.take(snapshot([], [ONE, TWO], 'b'), 10)
+  grace.take(snapshot([ONE, TWO], [], 'b'), 20)
+  assert.deepEqual(keys(grace.take(snapshot([ONE], [TWO], 'b'), 30)), [ONE.key])
+})
+
+test('what another watch knew is compared with the first snapshot of the next', () => {
+  const grace = new Grace(1000)
+  grace.take(snapshot([ONE, TWO]), 0)
+  const again = { ...snapshot([ONE]), changed: undefined }
+  assert.deepEqual(keys(grace.take(again, 10)), [ONE.key])
+  const replaced = { ...snapshot([], [], 'b'), changed: undefined }
+  assert.deepEqual(keys(grace.take(replaced, 20)), [ONE.key])
 })
 
 test('what expired while the registry was unavailable is held, what was removed is not', () => {
@@ -68,16 +77,27 @@ test('what expired while the registry was unavailable is held, what was removed 
   grace.take(snapshot([expired, removed, reserved]), 0)
   grace.unavailable(100)
   grace.unavailable(180)
-  assert.deepEqual(keys(grace.take(snapshot([]), 200)), [expired.key])
+  assert.deepEqual(keys(grace.take(snapshot([], [expired, removed, reserved]), 200)), [expired.key])
   assert.deepEqual(keys(grace.expire(1200)), [])
+})
+
+test('a deadline within an outage does not end the outage', () => {
+  const grace = new Grace(1000)
+  const [first, second] = [lease(1, 150), lease(2, 1500)]
+  grace.take(snapshot([first, second]), 0)
+  grace.unavailable(100)
+  assert.deepEqual(keys(grace.take(snapshot([second], [first]), 200)), [first.key, second.key])
+  grace.unavailable(300)
+  assert.deepEqual(keys(grace.expire(1200)), [second.key])
+  assert.deepEqual(keys(grace.take(snapshot([], [second]), 1600)), [second.key])
 })
 
 test('an entry that cannot be read keeps the lease that it was, until it is gone', () => {
   const grace = new Grace(1000)
   grace.take(snapshot([ONE, TWO]), 0)
-  assert.deepEqual(keys(grace.take(snapshot([ONE], 'a', [TWO]), 10)), [ONE.key, TWO.key])
-  assert.deepEqual(keys(grace.take(snapshot([ONE], 'a', [TWO]), 5000)), [ONE.key, TWO.key])
+  assert.deepEqual(keys(grace.take(snapshot([ONE], [TWO], 'a', [TWO]), 10)), [ONE.key, TWO.key])
+  assert.deepEqual(keys(grace.take(snapshot([ONE], [], 'a', [TWO]), 5000)), [ONE.key, TWO.key])
   assert.equal(grace.deadline, undefined)
   const known = grace.take(snapshot([ONE]), 5001)
-  assert.deepEqual([keys(known), known.changed], [[ONE.key], undefined])
+  assert.deepEqual([keys(known), known.changed], [[ONE.key], new Set([TWO.key])])
 })

@@ -17,12 +17,13 @@ export type Known = Pick<LeaseSnapshot, 'leases' | 'changed'>
 
 export class Grace {
   readonly #time: number
+  /** Leases that are absent, and kept. */
+  readonly #kept = new Map<LeaseKey, Lease>()
+  /** Those of them whose owners are waited for. */
   readonly #held = new Set<LeaseKey>()
   #until = 0
   #outage: number | undefined
   #snapshot: LeaseSnapshot | undefined
-  /** What was returned last; the snapshot's own map, unless something was kept. */
-  #known: ReadonlyMap<LeaseKey, Lease> = new Map()
 
   /** @param time The grace time. All times are in milliseconds since the epoch. */
   constructor(time: number) {
@@ -45,36 +46,52 @@ export class Grace {
 
   /** The leases to act on. Costs what changed, unless something is kept. */
   take(snapshot: LeaseSnapshot, now: number): Known {
-    const replaced = this.#snapshot !== undefined && this.#snapshot.incarnation !== snapshot.incarnation
-    const outage = this.#outage
-    const merged = this.#snapshot !== undefined && this.#known !== this.#snapshot.leases
-    const unreadable = [...snapshot.malformed.keys()].some((key) => this.#known.has(key as LeaseKey))
+    const last = this.#snapshot
+    const replaced = last !== undefined && last.incarnation !== snapshot.incarnation
     this.#snapshot = snapshot
-    this.#outage = undefined
-    if (!replaced && outage === undefined && !merged && !unreadable) {
-      this.#known = snapshot.leases
-      return snapshot
-    }
-    const leases = new Map(snapshot.leases)
-    for (const [key, lease] of this.#known) {
-      if (leases.has(key)) continue
-      if ((replaced || expiredIn(lease, outage, now)) && !this.#held.has(key)) {
+    for (const [key, lease] of this.#absent(last, snapshot)) {
+      const waited = replaced || expiredIn(lease, this.#outage, now)
+      if (waited && !this.#held.has(key)) {
         this.#held.add(key)
         this.#until = now + this.#time
       }
-      const kept = this.#held.has(key) && now < this.#until
-      if (kept || snapshot.malformed.has(key)) leases.set(key, lease)
+      if (waited || snapshot.malformed.has(key)) this.#kept.set(key, lease)
     }
-    for (const key of this.#held) {
-      if (snapshot.leases.has(key) || !leases.has(key) || now >= this.#until) this.#held.delete(key)
-    }
-    this.#known = leases.size === snapshot.leases.size ? snapshot.leases : leases
-    return { leases: this.#known, changed: undefined }
+    this.#outage = undefined
+    return this.#known(snapshot, snapshot.changed, now)
   }
 
   /** To be called at the deadline: the leases to act on from then. */
   expire(now: number): Known | undefined {
-    return this.#snapshot && this.take(this.#snapshot, now)
+    return this.#snapshot && this.#known(this.#snapshot, new Set(), now)
+  }
+
+  #known(snapshot: LeaseSnapshot, changed: ReadonlySet<LeaseKey> | undefined, now: number): Known {
+    const released = this.#release(snapshot, now)
+    const { leases } = snapshot
+    return {
+      leases: this.#kept.size === 0 ? leases : new Map([...this.#kept, ...leases]),
+      changed: changed && released.length > 0 ? new Set([...changed, ...released]) : changed,
+    }
+  }
+
+  /** What was there and is not. */
+  #absent(last: LeaseSnapshot | undefined, { leases, changed, gone }: LeaseSnapshot): Iterable<[LeaseKey, Lease]> {
+    // The first snapshot of another watch says nothing of what the last watch knew.
+    if (changed !== undefined || last === undefined) return gone
+    return [...last.leases].filter(([key]) => !leases.has(key))
+  }
+
+  /** Lets go of what is there again, or need not be kept any longer. Returns the keys. */
+  #release({ leases, malformed }: LeaseSnapshot, now: number): LeaseKey[] {
+    const released: LeaseKey[] = []
+    for (const key of this.#kept.keys()) {
+      if (now >= this.#until || leases.has(key)) this.#held.delete(key)
+      if (!leases.has(key) && (this.#held.has(key) || malformed.has(key))) continue
+      this.#kept.delete(key)
+      released.push(key)
+    }
+    return released
   }
 }
 

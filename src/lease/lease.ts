@@ -95,21 +95,22 @@ const NO_PUBLIC_IP = '0.0.0.0'
 
 /** Keys in any case, other keys ignored, null is absent, as Go reads it. @throws {LeaseError} */
 export function decodeLeaseValue(text: string): LeaseAttributes {
-  const fields = parseFields(text)
-  const backendType = fields.get('backendtype') ?? ''
-  if (typeof backendType !== 'string') throw notA('BackendType', backendType, 'a string')
-  const inet = readIp(fields.get('publicip'), 'PublicIP', 'inet')
-  const inet6 = readIp(fields.get('publicipv6'), 'PublicIPv6', 'inet6')
+  const { publicip, publicipv6, backendtype = '', backenddata, backendv6data } = parseFields(text)
+  if (typeof backendtype !== 'string') throw notA('BackendType', backendtype, 'a string')
+  const inet = readIp(publicip, 'PublicIP', 'inet')
+  const inet6 = readIp(publicipv6, 'PublicIPv6', 'inet6')
   if (inet === undefined && inet6 === undefined) throw new LeaseError('PublicIP is missing')
   const hasInet = inet !== undefined && !(isUnspecified(inet) && inet6 !== undefined)
   return {
-    publicIps: { ...(hasInet && { inet }), ...(inet6 !== undefined && { inet6 }) },
-    backendType,
-    backendData: {
-      ...(fields.has('backenddata') && { inet: fields.get('backenddata') }),
-      ...(fields.has('backendv6data') && { inet6: fields.get('backendv6data') }),
-    },
+    publicIps: perFamily(hasInet ? inet : undefined, inet6),
+    backendType: backendtype,
+    backendData: perFamily(backenddata, backendv6data),
   }
+}
+
+function perFamily<T>(inet: T | undefined, inet6: T | undefined): PerFamily<T> {
+  if (inet6 === undefined) return inet === undefined ? {} : { inet }
+  return inet === undefined ? { inet6 } : { inet, inet6 }
 }
 
 /** Whether two sets of addresses are one host's. IPv4 decides when both have it: flannel compares nothing else. */
@@ -118,8 +119,13 @@ export function sameHost(a: PerFamily<Ip>, b: PerFamily<Ip>): boolean {
   return a.inet6 !== undefined && a.inet6 === b.inet6
 }
 
-/** The fields that are not null, by lower-case key. */
-function parseFields(text: string): ReadonlyMap<string, unknown> {
+/** A value's fields as they came, by lower-case name; without those that are absent or null. */
+type Fields = Partial<Record<(typeof FIELDS)[number], NonNullable<unknown>>>
+
+const FIELDS = ['publicip', 'publicipv6', 'backendtype', 'backenddata', 'backendv6data'] as const
+
+/** Of two spellings of one name, the last counts. */
+function parseFields(text: string): Fields {
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -129,8 +135,12 @@ function parseFields(text: string): ReadonlyMap<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw notA('the value', value, 'a JSON object')
   }
-  const fields = Object.entries(value).filter(([, field]) => field !== null)
-  return new Map(fields.map(([key, field]) => [key.toLowerCase(), field]))
+  const fields: Fields = {}
+  for (const [key, field] of Object.entries(value)) {
+    const name = FIELDS.find((each) => each === key.toLowerCase())
+    if (name !== undefined && field !== null) fields[name] = field
+  }
+  return fields
 }
 
 function readIp(value: unknown, field: string, family: Family): Ip | undefined {

@@ -22,9 +22,12 @@ export interface LeaseSnapshot {
   readonly kind: 'snapshot'
   /** The network config as the operator wrote it; undefined when there is none. */
   readonly config: string | undefined
+  /** The registry's own map: it changes with the next event, so that an event costs what changed and no copy. */
   readonly leases: ReadonlyMap<LeaseKey, Lease>
-  /** The keys that differ from the snapshot before; undefined: assume all of them. */
+  /** The keys that differ from the snapshot before; undefined: there was none before, or assume all of them. */
   readonly changed: ReadonlySet<LeaseKey> | undefined
+  /** Of the changed, those that are gone, as they were. */
+  readonly gone: ReadonlyMap<LeaseKey, Lease>
   /** Entries that could not be read as leases, with the reason: the others go on. */
   readonly malformed: ReadonlyMap<string, string>
   /** Changes when the store was replaced (deleted, restored): absence then proves nothing for a while. */

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test'
 import pino from 'pino'
 import { parseIp } from '../address/ip.ts'
 import { parsePrefix } from '../address/prefix.ts'
-import type { Outcome } from '../lease/admission.ts'
+import type { Outcome, OutcomeChange } from '../lease/admission.ts'
 import { formatLeaseKey, type Lease, type LeaseKey } from '../lease/lease.ts'
 import { Journal } from './journal.ts'
 
@@ -23,8 +23,9 @@ function lease(subnet: string, publicIp: string): Lease {
 const OWN = lease('10.10.10.0/24', '192.168.1.10')
 const PEER = lease('10.10.11.0/24', '192.168.1.11')
 const BAD = lease('10.11.0.0/24', '192.168.1.12')
+const OWN_OUTCOME: Outcome = { kind: 'own' }
 const OUTCOMES = new Map<Lease, Outcome>([
-  [OWN, { kind: 'own' }],
+  [OWN, OWN_OUTCOME],
   [PEER, { kind: 'admitted', lease: PEER }],
   [BAD, { kind: 'refused', reason: 'it is bad' }],
 ])
@@ -38,12 +39,14 @@ function journalOfThree() {
   const snapshot = (leases: readonly Lease[], malformed: Record<string, string> = {}): string[] => {
     const before = known
     known = new Map(leases.map((each) => [each.key, each]))
-    const changes = new Map<LeaseKey, Outcome | undefined>()
-    for (const key of before.keys()) if (!known.has(key)) changes.set(key, undefined)
-    for (const each of leases) if (!before.has(each.key)) changes.set(each.key, OUTCOMES.get(each))
-    const contents = { leases: known, malformed: new Map(Object.entries(malformed)) }
-    const facts = { config: '', changed: undefined, incarnation: '' }
-    journal.snapshot({ kind: 'snapshot', ...facts, ...contents }, changes)
+    const changes = new Map<LeaseKey, OutcomeChange>()
+    const outcomeOf = (each: Lease | undefined) => each && OUTCOMES.get(each)
+    for (const key of new Set([...before.keys(), ...known.keys()])) {
+      if (before.has(key) && known.has(key)) continue
+      changes.set(key, { before: outcomeOf(before.get(key)), after: outcomeOf(known.get(key)) })
+    }
+    const outcomes = new Map(leases.map((each) => [each.key, OUTCOMES.get(each) ?? OWN_OUTCOME]))
+    journal.snapshot({ leases: known, malformed: new Map(Object.entries(malformed)) }, outcomes, changes)
     return said.splice(0)
   }
   snapshot([OWN, PEER, BAD])

@@ -5,15 +5,15 @@
 
 import type { Backend, HostFacts } from '../backend/backend.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
-import type { Outcome } from '../lease/admission.ts'
+import type { Outcome, OutcomeChanges } from '../lease/admission.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import type { LeaseSnapshot } from '../lease/registry.ts'
 import type { Logger } from '../log.ts'
 import type { FirewallReport } from '../masquerade/firewall.ts'
-import { type Failure, type Key, keyOf, type Operation, type Report, type Share } from '../state.ts'
-import { Peers } from './peers.ts'
+import { type Failure, type Key, keyOf, type Operation, type Report } from '../state.ts'
+import { Peers, type ShareOf } from './peers.ts'
 import { printable } from './printable.ts'
-import type { Counters, Status } from './status.ts'
+import type { Counters, PeerState, Status } from './status.ts'
 import { nameEntry, tellFailure } from './words.ts'
 
 /** What is known once the agent is on the network. */
@@ -168,28 +168,24 @@ export class Journal {
     this.#log.error({ lease: key }, 'our lease was lost; trying to take it again')
   }
 
-  snapshot({ leases, malformed }: LeaseSnapshot, changes: ReadonlyMap<LeaseKey, Outcome | undefined>): void {
+  /** @param outcomes For every lease. They and the leases are kept as they are, and change with what is known. */
+  snapshot(
+    { leases, malformed }: Pick<LeaseSnapshot, 'leases' | 'malformed'>,
+    outcomes: ReadonlyMap<LeaseKey, Outcome>,
+    changes: OutcomeChanges,
+  ): void {
     for (const name of this.#peers.malformed.keys()) {
       if (!malformed.has(name)) this.#tellGone(`malformed ${name}`, name)
     }
     for (const [name, why] of malformed) this.#refuse(`malformed ${name}`, name, why)
-    this.#peers.malformed = malformed
     const first = this.#peers.size === 0
-    for (const [key, outcome] of changes) {
+    this.#peers.set(leases, outcomes, malformed)
+    for (const [key, { before, after }] of changes) {
       const lease = leases.get(key)
-      if (outcome === undefined || lease === undefined) {
-        this.#forget(key)
-        continue
-      }
-      this.#peers.set(key, { outcome, lease })
-      this.#tellOutcome(key, outcome, lease, first)
+      if (after === undefined || lease === undefined) this.#forget(key, before)
+      else this.#tellOutcome(key, after, lease, first || before?.kind === 'admitted')
     }
     if (first && this.#peers.size > 0) this.#log.info({ leases: this.#peers.size }, 'leases known')
-  }
-
-  /** The entries that a peer's lease stands for; undefined when it stands for none any more. */
-  share(key: LeaseKey, share: Share | undefined): void {
-    this.#peers.setShare(key, share)
   }
 
   turn(report: Report, failures: readonly Failure[], overruns: number): void {
@@ -229,9 +225,7 @@ export class Journal {
 
   /** Why the agent is not ready; empty when it is. */
   get problems(): string[] {
-    const own = [...this.#failures]
-      .filter(([key]) => !this.#peers.holds(key))
-      .map(([, failure]) => tellFailure(failure))
+    const own = this.#peers.own(this.#failures, this.#shareOf).map(tellFailure)
     return [
       this.#waiting,
       this.#registryFault && `registry: ${this.#registryFault}`,
@@ -252,6 +246,24 @@ export class Journal {
     return { ...this.#counters }
   }
 
+  get version(): string {
+    return this.#version
+  }
+
+  get registryUsable(): boolean {
+    return this.#registryFault === ''
+  }
+
+  /** When our lease ends, in milliseconds since the epoch; undefined: never, or there is none. */
+  get leaseExpires(): number | undefined {
+    return this.#membership?.lease.expires
+  }
+
+  /** How many leases of other hosts are in each state. */
+  get peerCounts(): Readonly<Record<PeerState, number>> {
+    return this.#peers.count(this.#failures, this.#shareOf)
+  }
+
   get status(): Status {
     const { config, host, backend, lease } = this.#membership ?? {}
     const [link = ''] = backend?.scope.links ?? []
@@ -266,22 +278,26 @@ export class Journal {
       mac: backend?.mac ?? '',
       mtu: backend?.mtu ?? 0,
       lease: { subnet: lease?.subnets.inet ?? '', expires: lease === undefined ? null : expiry(lease) },
-      registry: { name: this.#registryName, available: this.#registryFault === '', why: this.#registryFault },
-      peers: this.#peers.statuses(this.#failures),
+      registry: { name: this.#registryName, available: this.registryUsable, why: this.#registryFault },
+      peers: this.#peers.statuses(this.#failures, this.#shareOf),
       problems: this.problems,
       ready: this.ready,
       counters: this.counters,
     }
   }
 
-  /** Of the peers that are there from the start, only those are named that are not plainly good. */
-  #tellOutcome(key: LeaseKey, outcome: Outcome, lease: Lease, first: boolean): void {
+  readonly #shareOf: ShareOf = (lease) => this.#membership?.backend.peer(lease) ?? { entries: [], answers: [] }
+
+  /** @param known Whether a good one is no news: it was good before, or there from the start. */
+  #tellOutcome(key: LeaseKey, outcome: Outcome, lease: Lease, known: boolean): void {
     const facts = { subnet: lease.subnets.inet, publicIp: lease.publicIps.inet }
     switch (outcome.kind) {
       case 'own':
         return
       case 'admitted':
-        return this.#say(key, 'admitted', () => first || this.#log.info(facts, 'peer joined'))
+        this.#said.delete(key)
+        if (!known) this.#log.info(facts, 'peer joined')
+        return
       case 'ignored':
         return this.#say(key, outcome.reason, () =>
           this.#log.info(facts, `lease ignored: ${printable(outcome.reason)}`),
@@ -301,8 +317,7 @@ export class Journal {
   }
 
   /** That our own is gone is said by `leaseLost`. */
-  #forget(key: LeaseKey): void {
-    const outcome = this.#peers.delete(key)
+  #forget(key: LeaseKey, outcome: Outcome | undefined): void {
     if (outcome?.kind === 'admitted') this.#log.info({ lease: key }, 'peer left')
     if (outcome?.kind === 'admitted' || outcome?.kind === 'own') this.#said.delete(key)
     else this.#tellGone(key, key)

@@ -15,24 +15,20 @@ export interface Exposition {
 export function exposeMetrics(journal: Journal, calls: RegistryCalls): Exposition {
   const registry = new Registry()
   const registers = [registry]
-  const { version } = journal.status
   new Gauge({
     name: 'tweed_build_info',
     help: 'Which tweed this is.',
     labelNames: ['version'],
     registers,
-  }).set({ version }, 1)
+  }).set({ version: journal.version }, 1)
   gauge('tweed_ready', 'Whether everything is as it should be (1) or not (0).', () => Number(journal.ready))
   gauge('tweed_registry_available', 'Whether the registry can be used (1) or not (0).', () =>
-    Number(journal.status.registry.available),
+    Number(journal.registryUsable),
   )
   gauge(
     'tweed_lease_expiry_timestamp_seconds',
     'When our lease ends unless it is renewed; 0: never, or no lease.',
-    () => {
-      const { expires } = journal.status.lease
-      return expires === null ? 0 : Date.parse(expires) / 1000
-    },
+    () => (journal.leaseExpires ?? 0) / 1000,
   )
   counter(
     'tweed_registry_disconnects_total',
@@ -55,16 +51,9 @@ export function exposeMetrics(journal: Journal, calls: RegistryCalls): Expositio
     'Leases refused, each counted once.',
     () => journal.counters.leasesRefused,
   )
-  labelled('tweed_peers', 'Leases of other hosts.', ['state'], 'gauge', () => {
-    const states = new Map([
-      ['in sync', 0],
-      ['failed', 0],
-      ['refused', 0],
-      ['ignored', 0],
-    ])
-    for (const { state } of journal.status.peers) states.set(state, (states.get(state) ?? 0) + 1)
-    return [...states].map(([state, value]) => [{ state }, value])
-  })
+  labelled('tweed_peers', 'Leases of other hosts.', ['state'], 'gauge', () =>
+    Object.entries(journal.peerCounts).map(([state, value]) => [{ state }, value]),
+  )
   labelled('tweed_operations_total', 'Operations on the kernel.', ['kind', 'verb'], 'counter', () =>
     byKind(journal.operations),
   )

@@ -4,69 +4,92 @@ import type { Outcome } from '../lease/admission.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import { type Failure, type Key, keyOf, type Share } from '../state.ts'
 import { printable } from './printable.ts'
-import type { PeerStatus } from './status.ts'
+import type { PeerState, PeerStatus } from './status.ts'
 import { tellFailure } from './words.ts'
 
-interface Known {
-  readonly outcome: Outcome
-  readonly lease: Lease
-}
+/** What a peer's lease needs in the kernel: a backend's `peer`. */
+export type ShareOf = (lease: Lease) => Share
+
+type Failures = ReadonlyMap<Key, Failure>
 
 export class Peers {
-  readonly #known = new Map<LeaseKey, Known>()
-  readonly #shares = new Map<LeaseKey, Share>()
+  /** Both are those of who judges the leases, and change with what is known. */
+  #leases: ReadonlyMap<LeaseKey, Lease> = new Map()
+  #outcomes: ReadonlyMap<LeaseKey, Outcome> = new Map()
   /** Entries that could not be read as leases, with the reason. */
-  malformed: ReadonlyMap<string, string> = new Map()
+  #malformed: ReadonlyMap<string, string> = new Map()
 
+  /** Leases, our own among them. */
   get size(): number {
-    return this.#known.size
+    return this.#outcomes.size
   }
 
-  set(key: LeaseKey, known: Known): void {
-    this.#known.set(key, known)
+  get malformed(): ReadonlyMap<string, string> {
+    return this.#malformed
   }
 
-  /** The entries that a lease stands for; undefined when it stands for none any more. */
-  setShare(key: LeaseKey, share: Share | undefined): void {
-    if (share === undefined) this.#shares.delete(key)
-    else this.#shares.set(key, share)
+  set(
+    leases: ReadonlyMap<LeaseKey, Lease>,
+    outcomes: ReadonlyMap<LeaseKey, Outcome>,
+    malformed: ReadonlyMap<string, string>,
+  ): void {
+    this.#leases = leases
+    this.#outcomes = outcomes
+    this.#malformed = malformed
   }
 
-  /** Returns what the outcome was. */
-  delete(key: LeaseKey): Outcome | undefined {
-    const known = this.#known.get(key)
-    this.#known.delete(key)
-    return known?.outcome
+  /** The failures that are no peer's, but ours. */
+  own(failures: Failures, shareOf: ShareOf): Failure[] {
+    const theirs = this.#failed(failures, shareOf)
+    return [...failures].filter(([key]) => !theirs.keys.has(key)).map(([, failure]) => failure)
   }
 
-  /** Whether the entry of that key is a peer's, and not our own. */
-  holds(key: Key): boolean {
-    for (const { entries } of this.#shares.values()) {
-      if (entries.some((entry) => keyOf(entry) === key)) return true
+  /** How many leases of other hosts are in each state. */
+  count(failures: Failures, shareOf: ShareOf): Record<PeerState, number> {
+    const counts = { 'in sync': 0, failed: 0, refused: this.#malformed.size, ignored: 0 }
+    const failed = this.#failed(failures, shareOf).leases
+    for (const [key, { kind }] of this.#outcomes) {
+      if (kind !== 'own') counts[kind === 'admitted' ? (failed.has(key) ? 'failed' : 'in sync') : kind]++
     }
-    return false
+    return counts
   }
 
-  statuses(failures: ReadonlyMap<Key, Failure>): PeerStatus[] {
+  statuses(failures: Failures, shareOf: ShareOf): PeerStatus[] {
     const statuses: PeerStatus[] = []
-    for (const [key, { outcome, lease }] of this.#known) {
+    const failed = this.#failed(failures, shareOf).leases
+    for (const [key, outcome] of this.#outcomes) {
       if (outcome.kind === 'own') continue
-      const subnet = lease.subnets.inet ?? key
-      const publicIp = lease.publicIps.inet ?? ''
+      const lease = this.#leases.get(key)
+      const subnet = lease?.subnets.inet ?? key
+      const publicIp = lease?.publicIps.inet ?? ''
       if (outcome.kind !== 'admitted') {
         statuses.push({ subnet, publicIp, state: outcome.kind, why: printable(outcome.reason) })
         continue
       }
-      const failure = this.#shares
-        .get(key)
-        ?.entries.map((entry) => failures.get(keyOf(entry)))
-        .find((candidate) => candidate !== undefined)
+      const failure = failed.get(key)
       const state = failure === undefined ? 'in sync' : 'failed'
       statuses.push({ subnet, publicIp, state, why: failure === undefined ? '' : tellFailure(failure) })
     }
-    for (const [name, why] of this.malformed) {
+    for (const [name, why] of this.#malformed) {
       statuses.push({ subnet: printable(name), publicIp: '', state: 'refused', why: printable(why) })
     }
     return statuses
+  }
+
+  /** The failures that are a peer's: their keys, and one for each lease. Looks at the leases only when there are any. */
+  #failed(failures: Failures, shareOf: ShareOf): { leases: Map<LeaseKey, Failure>; keys: Set<Key> } {
+    const leases = new Map<LeaseKey, Failure>()
+    const keys = new Set<Key>()
+    if (failures.size === 0) return { leases, keys }
+    for (const [lease, outcome] of this.#outcomes) {
+      if (outcome.kind !== 'admitted') continue
+      for (const key of shareOf(outcome.lease).entries.map(keyOf)) {
+        const failure = failures.get(key)
+        if (failure === undefined) continue
+        keys.add(key)
+        leases.set(lease, leases.get(lease) ?? failure)
+      }
+    }
+    return { leases, keys }
   }
 }

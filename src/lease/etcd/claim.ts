@@ -7,6 +7,7 @@ import { encodeLeaseValue, formatLeaseKey, type Lease, type LeaseAttributes } fr
 import { RegistryError } from '../registry.ts'
 import type { EtcdClient } from './client.ts'
 import type { EtcdEntry, Keys } from './keys.ts'
+import type { Stored } from './range.ts'
 import { KVService, RangeRequest } from './rpc.ts'
 import { discard, grant, keepAlive, revoke, type Term, WITHOUT_END } from './term.ts'
 import { commit, nothingNew, put, remove, unchanged } from './transaction.ts'
@@ -27,7 +28,13 @@ export interface Claim {
   /** Other entries of this host, which give way. */
   readonly removed: readonly EtcdEntry[]
   /** Of the store when all this was decided. */
-  readonly revision: bigint
+  readonly revision: number
+}
+
+/** A claim that was written. */
+export interface Written {
+  readonly lease: Lease
+  readonly stored: Stored
 }
 
 /**
@@ -38,23 +45,23 @@ export async function writeClaim(
   store: Store,
   claim: Claim,
   signal: AbortSignal,
-): Promise<Lease | undefined> {
+): Promise<Written | undefined> {
   const { client } = store
   const { held, removed } = claim
   const term = await termFor(store, claim, signal)
-  let lease: Lease | undefined
+  let written: Written | undefined
   try {
-    lease = await write(store, claim, term, signal)
+    written = await write(store, claim, term, signal)
   } finally {
     // Takes the key with it, should a call have written it that seemed to fail.
     const fresh = term.id !== 0n && term.id !== held?.stored.lease
-    if (lease === undefined && fresh) await tidy(revoke(client, term.id, new AbortController().signal))
+    if (written === undefined && fresh) await tidy(revoke(client, term.id, new AbortController().signal))
   }
-  if (lease === undefined) return undefined
+  if (written === undefined) return undefined
   for (const { stored } of held === undefined ? removed : [held, ...removed]) {
     if (stored.lease !== term.id) await tidy(discard(client, stored.lease, signal))
   }
-  return lease
+  return written
 }
 
 async function termFor(
@@ -72,7 +79,7 @@ async function write(
   claim: Claim,
   term: Term,
   signal: AbortSignal,
-): Promise<Lease | undefined> {
+): Promise<Written | undefined> {
   const { client, keys } = store
   const { subnets, attributes, held, revision } = claim
   const key = keys.keyOf(subnets)
@@ -80,21 +87,17 @@ async function write(
   const guard = held === undefined ? nothingNew(keys.rivalsOf(subnets), revision) : unchanged(held.stored)
   const gone = claim.removed.map(({ stored }) => stored)
   const compare = [guard, ...gone.map(unchanged)]
-  const written = await commit(client, compare, [put(key, value, term.id), ...gone.map(remove)], signal)
-  if (written === undefined) return undefined
-  const created = held?.stored.created ?? written
+  const modified = await commit(client, compare, [put(key, value, term.id), ...gone.map(remove)], signal)
+  if (modified === undefined) return undefined
+  const created = held?.stored.created ?? modified
   if (held === undefined && (await isContested(store, claim, created, signal))) {
     // One with a lease goes with it.
     if (claim.reserved)
       await commit(client, [unchanged({ key, modified: created })], [remove({ key })], signal)
     return undefined
   }
-  return decodeEntry({
-    key: formatLeaseKey(subnets),
-    value,
-    expires: term.expires,
-    created: Number(created),
-  })
+  const lease = decodeEntry({ key: formatLeaseKey(subnets), value, expires: term.expires, created })
+  return { lease, stored: { key, value, created, modified, lease: term.id, seen: Date.now() } }
 }
 
 /**
@@ -105,18 +108,20 @@ async function write(
 async function isContested(
   { client, keys }: Store,
   { subnets, revision }: Claim,
-  created: bigint,
+  created: number,
   signal: AbortSignal,
 ): Promise<boolean> {
+  // Nothing at all was written in between. The question below makes etcd look at every lease.
+  if (created === revision + 1) return false
   const { from, to = '' } = keys.subnets
   const request = RangeRequest.create({
     key: Buffer.from(from),
     rangeEnd: Buffer.from(to),
-    minCreateRevision: revision + 1n,
+    minCreateRevision: BigInt(revision + 1),
   })
   const { kvs } = await client.call(KVService.range, request, signal)
   return kvs.some(
-    ({ key, createRevision }) => createRevision < created && overlaps({ key: key.toString() }, subnets),
+    ({ key, createRevision }) => Number(createRevision) < created && overlaps({ key: key.toString() }, subnets),
   )
 }
 

@@ -1,6 +1,7 @@
 /** Changes by the bundle. */
 
-import type { Stored, Tick } from './follow.ts'
+import type { Tick } from './follow.ts'
+import type { Stored } from './range.ts'
 import { within } from './within.ts'
 
 /** Milliseconds between two bundles: a snapshot costs a copy of a map, and thousands of hosts may start at once. */

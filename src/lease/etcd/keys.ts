@@ -5,7 +5,8 @@ import type { PerFamily } from '../../address/ip.ts'
 import type { Prefix } from '../../address/prefix.ts'
 import type { Entry } from '../entries.ts'
 import { formatLeaseKey } from '../lease.ts'
-import type { Span, Stored } from './follow.ts'
+import type { Span } from './follow.ts'
+import type { Stored } from './range.ts'
 
 /** A lease as text, and the key of etcd behind it. */
 export interface EtcdEntry extends Entry {
@@ -41,7 +42,7 @@ export function keysUnder(prefix: string, ttl: number): Keys {
     key: stored.key.slice(subnets.length),
     value: stored.value,
     expires: stored.lease === 0n ? undefined : stored.seen + ttl,
-    created: Number(stored.created),
+    created: stored.created,
     stored,
   })
   return {

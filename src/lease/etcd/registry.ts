@@ -10,7 +10,7 @@ import { randomInt } from 'node:crypto'
 import type { Ip } from '../../address/ip.ts'
 import { type Prefix, prefixFamily } from '../../address/prefix.ts'
 import { chooseSubnets } from '../allocate.ts'
-import { entrySubnets, readLeases, Snapshots } from '../entries.ts'
+import { entrySubnets, type Known, readEntries, readLeases, Snapshots, type Taken } from '../entries.ts'
 import type { Lease } from '../lease.ts'
 import { pause } from '../pause.ts'
 import {
@@ -23,10 +23,11 @@ import {
 import { planReservation } from '../reservation.ts'
 import { type Claim, type Store, tidy, writeClaim } from './claim.ts'
 import { EtcdClient, type EtcdConnection } from './client.ts'
-import { follow, list } from './follow.ts'
+import { follow, type Listing, list, type Tick } from './follow.ts'
 import { gather } from './gather.ts'
 import { holdLease } from './hold.ts'
 import { type EtcdEntry, keysUnder } from './keys.ts'
+import type { Stored } from './range.ts'
 import { KVService, PutRequest } from './rpc.ts'
 import { discard } from './term.ts'
 import { commit, remove } from './transaction.ts'
@@ -52,6 +53,10 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   readonly #store: Store
   readonly #renewMargin: number
   readonly #closed = new AbortController()
+  /** What the last claim read: the watch that follows it need not read it again. */
+  #read: { readonly listing: Listing; readonly known: ReadonlyMap<string, Known> } | undefined
+  /** How many watches there are. */
+  #watches = 0
 
   /** @throws {RegistryError} `invalid` */
   constructor({ prefix = DEFAULT_PREFIX, ttl = 24 * HOUR, renewMargin = HOUR, ...connection }: EtcdOptions) {
@@ -66,25 +71,39 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
     return stored.get(keys.config.from)?.value
   }
 
-  acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    return this.#claim(this.#until(signal), (entries, revision) => planLease(request, entries, revision))
+  async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
+    let known = new Map<string, Known<EtcdEntry>>()
+    const { lease, listing } = await this.#claim(this.#until(signal), (entries, revision) => {
+      known = readEntries(entries)
+      return planLease(request, known.values(), revision)
+    })
+    if (this.#watches === 0) this.#read = { listing, known }
+    return lease
   }
 
   async *watch(signal: AbortSignal): AsyncGenerator<RegistryEvent> {
-    const { client, keys } = this.#store
-    const snapshots = new Snapshots()
+    this.#watches++
+    try {
+      yield* this.#events(this.#until(signal))
+    } finally {
+      this.#watches--
+    }
+  }
+
+  async *#events(signal: AbortSignal): AsyncGenerator<RegistryEvent> {
+    const { keys } = this.#store
+    const { ticks, snapshots } = this.#follow(signal)
     /** The reasons of this outage that were given. */
     const reasons = new Set<string>()
     let config: string | undefined
     let incarnation = ''
-    const spans = [keys.config, keys.subnets]
-    for await (const tick of gather((until) => follow(client, spans, until), this.#until(signal))) {
+    for await (const tick of ticks) {
       if (tick.kind === 'unavailable') {
         if (!reasons.has(tick.reason)) yield tick
         reasons.add(tick.reason)
         continue
       }
-      let next: ReturnType<Snapshots['take']>
+      let next: Taken
       if (tick.kind === 'contents') {
         config = tick.stored.get(keys.config.from)?.value
         incarnation = tick.incarnation
@@ -99,6 +118,16 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
     }
   }
 
+  /** Begins with what the last claim read, if nothing has begun with it before. */
+  #follow(signal: AbortSignal): { readonly ticks: AsyncIterable<Tick>; readonly snapshots: Snapshots } {
+    const { client, keys } = this.#store
+    const spans = [keys.config, keys.subnets]
+    const { listing, known } = this.#read ?? {}
+    this.#read = undefined
+    const ticks = gather((until) => follow(client, spans, until, listing), signal)
+    return { ticks, snapshots: new Snapshots(known) }
+  }
+
   hold(lease: Lease, signal: AbortSignal): Promise<'lost' | 'released'> {
     return holdLease(this.#store, lease, this.#renewMargin, this.#until(signal))
   }
@@ -109,12 +138,13 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
     await client.call(KVService.put, request, this.#closed.signal)
   }
 
-  reserve(subnet: Prefix, publicIp: Ip): Promise<Lease> {
+  async reserve(subnet: Prefix, publicIp: Ip): Promise<Lease> {
     const subnets = { [prefixFamily(subnet)]: subnet }
-    return this.#claim(this.#closed.signal, (entries, revision) => {
+    const { lease } = await this.#claim(this.#closed.signal, (entries, revision) => {
       const { attributes, held } = planReservation(entries, subnet, publicIp)
       return { subnets, attributes, held, reserved: true, removed: [], revision }
     })
+    return lease
   }
 
   async release(subnet: Prefix): Promise<void> {
@@ -139,16 +169,17 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
     this.#store.client.close()
   }
 
-  /** Decides and writes, again while others are faster. */
+  /** Decides and writes, again while others are faster. The listing is as after the writing. */
   async #claim(
     signal: AbortSignal,
-    plan: (entries: readonly EtcdEntry[], revision: bigint) => Claim,
-  ): Promise<Lease> {
+    plan: (entries: readonly EtcdEntry[], revision: number) => Claim,
+  ): Promise<{ readonly lease: Lease; readonly listing: Listing }> {
     const { client, keys } = this.#store
     for (let round = 0; round < ROUNDS; round++) {
-      const { stored, revision } = await list(client, [keys.subnets], signal)
-      const lease = await writeClaim(this.#store, plan(keys.entries(stored.values()), revision), signal)
-      if (lease !== undefined) return lease
+      const listing = await list(client, [keys.config, keys.subnets], signal)
+      const claim = plan(keys.entries(listing.stored.values()), listing.revision)
+      const written = await writeClaim(this.#store, claim, signal)
+      if (written !== undefined) return { lease: written.lease, listing: after(listing, claim, written.stored) }
       await pause(randomInt(10, 100), signal)
     }
     throw new RegistryError('unavailable', `${this.name}: other hosts took each subnet that was tried`)
@@ -159,10 +190,18 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   }
 }
 
+/** What was read, as it is after the claim. A watch from its revision on tells what others wrote meanwhile. */
+function after({ stored, ...listing }: Listing, { removed }: Claim, written: Stored): Listing {
+  for (const entry of removed) stored.delete(entry.stored.key)
+  stored.set(written.key, written)
+  const alone = written.modified === listing.revision + 1
+  return { ...listing, stored, revision: alone ? written.modified : listing.revision }
+}
+
 function planLease(
   { config, attributes, previous, current }: LeaseRequest,
-  entries: readonly EtcdEntry[],
-  revision: bigint,
+  entries: Iterable<Known<EtcdEntry>>,
+  revision: number,
 ): Claim {
   const { leases, unreadable } = readLeases(entries)
   const choice = chooseSubnets({

@@ -2,7 +2,8 @@
 
 import { status } from '@grpc/grpc-js'
 import { type EtcdClient, statusOf } from './client.ts'
-import type { Span, Stored } from './follow.ts'
+import type { Span } from './follow.ts'
+import type { Stored } from './range.ts'
 import { Compare, KVService, RequestOp, TxnRequest } from './rpc.ts'
 
 const LESS = 2
@@ -18,14 +19,14 @@ export async function commit(
   compare: Compare[],
   success: RequestOp[],
   signal: AbortSignal,
-): Promise<bigint | undefined> {
+): Promise<number | undefined> {
   try {
     const { succeeded, header } = await client.call(
       KVService.txn,
       TxnRequest.create({ compare, success }),
       signal,
     )
-    return succeeded ? header?.revision : undefined
+    return succeeded ? Number(header?.revision) : undefined
   } catch (error) {
     if (statusOf(error) === status.NOT_FOUND) return undefined
     throw error
@@ -37,18 +38,18 @@ export function unchanged({ key, modified }: Pick<Stored, 'key' | 'modified'>): 
   return Compare.create({
     target: MOD,
     key: Buffer.from(key),
-    targetUnion: { $case: 'modRevision', modRevision: modified },
+    targetUnion: { $case: 'modRevision', modRevision: BigInt(modified) },
   })
 }
 
 /** No key of the span was created after that revision. */
-export function nothingNew({ from, to }: Span, revision: bigint): Compare {
+export function nothingNew({ from, to }: Span, revision: number): Compare {
   return Compare.create({
     result: LESS,
     target: CREATE,
     key: Buffer.from(from),
     rangeEnd: Buffer.from(to ?? ''),
-    targetUnion: { $case: 'createRevision', createRevision: revision + 1n },
+    targetUnion: { $case: 'createRevision', createRevision: BigInt(revision + 1) },
   })
 }
 

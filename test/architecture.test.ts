@@ -24,7 +24,7 @@ interface Rule {
 const STATE = 'state.ts'
 const ADDRESS = 'address/*'
 const NETWORK_CONFIG = 'config/network-config.ts'
-const LEASE_MODEL = 'lease/{lease,allocate,registry,admission,grace,entries,subnet-index}.ts'
+const LEASE_MODEL = 'lease/{lease,allocate,registry,admission,claims,grace,entries}.ts'
 
 const RULES: readonly Rule[] = [
   {

@@ -8,19 +8,22 @@ import { test } from 'node:test'
 import pino from 'pino'
 import { parseIp } from '../src/address/ip.ts'
 import { parseMac } from '../src/address/mac.ts'
-import type { Operation, Report } from '../src/state.ts'
+import { type FdbEntry, keyOf, type Operation, type Report } from '../src/state.ts'
 import { Journal } from '../src/status/journal.ts'
 import { exposeMetrics } from '../src/status/metrics.ts'
 import { RegistryCalls } from '../src/status/tally.ts'
 
+const ENTRY: FdbEntry = {
+  kind: 'fdb',
+  link: 'flannel.1',
+  mac: parseMac('02:00:00:00:00:01'),
+  destination: parseIp('192.168.1.11'),
+}
+
 const FDB: Operation = {
   verb: 'add',
-  entry: {
-    kind: 'fdb',
-    link: 'flannel.1',
-    mac: parseMac('02:00:00:00:00:01'),
-    destination: parseIp('192.168.1.11'),
-  },
+  key: keyOf(ENTRY),
+  entry: ENTRY,
   why: 'missing',
 }
 

@@ -5,7 +5,7 @@
  * names it, unless the kernel has no such objects (`ids` undefined).
  */
 
-import { type Entry, type Key, keyOf, type Nexthop, nexthopKey, type Route, type Share } from '../state.ts'
+import { type Entry, type Key, keyOf, nexthopKey, type Route, type Share } from '../state.ts'
 import { Answers } from './answers.ts'
 import type { NexthopIds } from './nexthops.ts'
 
@@ -25,11 +25,11 @@ export class Desired {
   }
 
   /**
-   * Exchanges shares and returns the keys whose desired entry may now be another one. Additions come first, so that
-   * what an old and a new share have in common (the nexthop of a host that changed its MAC) keeps its name.
+   * Exchanges shares and returns the keys whose desired entry may now be another one, some of them twice. Additions come
+   * first, so that what an old and a new share have in common (the nexthop of a host that changed its MAC) keeps its name.
    */
-  exchange(removed: readonly Share[], added: readonly Share[]): Set<Key> {
-    const touched = new Set<Key>()
+  exchange(removed: readonly Share[], added: readonly Share[]): Key[] {
+    const touched: Key[] = []
     for (const share of removed) for (const answer of share.answers) this.answers.delete(answer)
     for (const share of added) for (const answer of share.answers) this.answers.set(answer)
     for (const share of added) for (const entry of share.entries) this.#add(entry, touched)
@@ -38,50 +38,51 @@ export class Desired {
   }
 
   /** An id of ours turned out to be somebody else's: routes through its gateway get another. */
-  renumber(id: number): Set<Key> {
-    const touched = new Set<Key>()
-    const taken = this.#entries.get(nexthopKey(id))
-    if (this.#ids?.avoid(id) !== true || taken?.kind !== 'nexthop') return touched
-    this.#set(taken, touched, 'delete')
-    for (const entry of this.#entries.values()) {
-      if (entry.kind === 'route' && entry.nexthop === id) this.#set(this.#realise(entry, touched), touched)
+  renumber(id: number): Key[] {
+    const touched: Key[] = []
+    const taken = nexthopKey(id)
+    const isOurs = this.#ids?.avoid(id) === true && this.#entries.delete(taken)
+    if (!isOurs) return touched
+    touched.push(taken)
+    for (const [key, entry] of this.#entries) {
+      if (entry.kind === 'route' && entry.nexthop === id) this.#set(key, this.#realise(entry, touched), touched)
     }
     return touched
   }
 
-  #add(entry: Entry, touched: Set<Key>): void {
+  #add(entry: Entry, touched: Key[]): void {
     const key = keyOf(entry)
     if (this.#entries.has(key)) this.#extra.set(key, (this.#extra.get(key) ?? 0) + 1)
-    this.#set(entry.kind === 'route' ? this.#realise(entry, touched) : entry, touched)
+    this.#set(key, entry.kind === 'route' ? this.#realise(entry, touched) : entry, touched)
   }
 
-  #remove(entry: Entry, touched: Set<Key>): void {
+  #remove(entry: Entry, touched: Key[]): void {
     const key = keyOf(entry)
     const extra = this.#extra.get(key) ?? 0
     if (extra > 1) this.#extra.set(key, extra - 1)
     else if (extra === 1) this.#extra.delete(key)
-    else this.#set(entry, touched, 'delete')
+    else this.#set(key, undefined, touched)
     if (entry.kind === 'route') this.#release(entry, touched)
   }
 
-  #realise(route: Route, touched: Set<Key>): Route {
+  #realise(route: Route, touched: Key[]): Route {
     const { link, gateway } = route
     if (this.#ids === undefined || link === undefined || gateway === undefined) return route
-    const nexthop: Nexthop = { kind: 'nexthop', id: this.#ids.use(link, gateway), link, gateway }
-    this.#set(nexthop, touched)
-    return { ...route, nexthop: nexthop.id }
+    const id = this.#ids.use(link, gateway)
+    const key = nexthopKey(id)
+    if (!this.#entries.has(key)) this.#set(key, { kind: 'nexthop', id, link, gateway }, touched)
+    return { ...route, nexthop: id }
   }
 
-  #release({ link, gateway }: Route, touched: Set<Key>): void {
+  #release({ link, gateway }: Route, touched: Key[]): void {
     if (link === undefined || gateway === undefined) return
     const id = this.#ids?.release(link, gateway)
-    if (id !== undefined) this.#set({ kind: 'nexthop', id, link, gateway }, touched, 'delete')
+    if (id !== undefined) this.#set(nexthopKey(id), undefined, touched)
   }
 
-  #set(entry: Entry, touched: Set<Key>, verb: 'set' | 'delete' = 'set'): void {
-    const key = keyOf(entry)
-    if (verb === 'set') this.#entries.set(key, entry)
-    else this.#entries.delete(key)
-    touched.add(key)
+  #set(key: Key, entry: Entry | undefined, touched: Key[]): void {
+    if (entry === undefined) this.#entries.delete(key)
+    else this.#entries.set(key, entry)
+    touched.push(key)
   }
 }

@@ -16,7 +16,7 @@ function play(state: Map<Key, Entry>, { verb, entry }: Operation): void {
 
 function diff(desired: KernelState, actual: KernelState): Operation[] {
   const keys = new Set([...desired.keys(), ...actual.keys()])
-  return orderOperations([...keys].flatMap((key) => diffEntry(desired.get(key), actual.get(key)) ?? []))
+  return orderOperations([...keys].flatMap((key) => diffEntry(key, desired.get(key), actual.get(key)) ?? []))
 }
 
 function desiredOf({ shares }: State): KernelState {
@@ -93,5 +93,12 @@ test('a link that cannot be changed in place is deleted first, and says why', ()
   )
   const [usual] = links
   const other = links.find((link) => link?.vxlan?.port === 4789)
-  assert.deepEqual(diffEntry(other, usual), { verb: 'delete', entry: usual, why: 'port 8472, not 4789' })
+  assert.ok(usual)
+  const key = keyOf(usual)
+  assert.deepEqual(diffEntry(key, other, usual), {
+    verb: 'delete',
+    key,
+    entry: usual,
+    why: 'port 8472, not 4789',
+  })
 })

@@ -5,23 +5,28 @@
  * repair are one path.
  */
 
-import type { Entry, FdbEntry, Kind, Link, Neighbour, Operation, Route, Vxlan } from '../state.ts'
+import type { Entry, FdbEntry, Key, Kind, Link, Neighbour, Operation, Route, Vxlan } from '../state.ts'
 
 /**
  * The step that leads one key from `actual` to `desired`; undefined when there is nothing to do.
  *
  * A link whose difference cannot be changed in place is deleted; the next turn then finds it absent and adds it.
  */
-export function diffEntry(desired: Entry | undefined, actual: Entry | undefined): Operation | undefined {
+export function diffEntry(
+  key: Key,
+  desired: Entry | undefined,
+  actual: Entry | undefined,
+): Operation | undefined {
+  if (desired === actual) return undefined
   if (desired === undefined) {
-    return actual && { verb: 'delete', entry: actual, why: 'not desired' }
+    return actual && { verb: 'delete', key, entry: actual, why: 'not desired' }
   }
-  if (actual === undefined) return { verb: 'add', entry: desired, why: 'missing' }
+  if (actual === undefined) return { verb: 'add', key, entry: desired, why: 'missing' }
   const fixed = desired.kind === 'link' && actual.kind === 'link' ? incompatible(desired, actual) : []
-  if (fixed.length > 0) return { verb: 'delete', entry: actual, why: fixed.join(', ') }
+  if (fixed.length > 0) return { verb: 'delete', key, entry: actual, why: fixed.join(', ') }
   const changed = differences(desired, actual)
   if (changed.length === 0) return undefined
-  return { verb: 'change', entry: desired, actual, why: changed.join(', ') }
+  return { verb: 'change', key, entry: desired, actual, why: changed.join(', ') }
 }
 
 /**
@@ -39,12 +44,17 @@ const ORDER: Readonly<Record<Kind, number>> = {
   route: 5,
 }
 
+/** Buckets and not a sort: at a start there are hundreds of thousands. */
 export function orderOperations(operations: readonly Operation[]): Operation[] {
-  return operations.toSorted((a, b) => rank(a) - rank(b))
+  const ranks: Operation[][] = Array.from({ length: 2 * KINDS }, () => [])
+  for (const operation of operations) ranks[rank(operation)]?.push(operation)
+  return ranks.flat()
 }
 
+const KINDS = Object.keys(ORDER).length
+
 function rank({ verb, entry }: Operation): number {
-  return verb === 'delete' ? 2 * Object.keys(ORDER).length - ORDER[entry.kind] : ORDER[entry.kind]
+  return verb === 'delete' ? 2 * KINDS - 1 - ORDER[entry.kind] : ORDER[entry.kind]
 }
 
 /** What the kernel cannot change on a live link. */
@@ -81,7 +91,10 @@ function compareVxlan(desired: Vxlan | undefined, actual: Vxlan | undefined): st
 }
 
 function compare<T extends object>(desired: T, actual: T, fields: readonly (keyof T & string)[]): string[] {
-  return fields
-    .filter((field) => desired[field] !== actual[field])
-    .map((field) => `${field} ${String(actual[field] ?? 'unset')}, not ${String(desired[field] ?? 'unset')}`)
+  const found: string[] = []
+  for (const field of fields) {
+    if (desired[field] === actual[field]) continue
+    found.push(`${field} ${String(actual[field] ?? 'unset')}, not ${String(desired[field] ?? 'unset')}`)
+  }
+  return found
 }

@@ -6,6 +6,9 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { familyBits, type Ip, ipFamily } from '../address/ip.ts'
+import { type Prefix, prefixOf } from '../address/prefix.ts'
+import { PrefixMap } from '../address/prefix-map.ts'
 import { decodeAddress, getAddresses } from '../netlink/address.ts'
 import { type Connection, DumpInterrupted, type SubscriptionEvent } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
@@ -41,7 +44,6 @@ import {
   type KernelState,
   keyOf,
   linkKey,
-  type Neighbour,
   nexthopKey,
   PROTOCOL,
   type Scope,
@@ -68,9 +70,17 @@ export async function hasNexthopObjects(connection: Connection): Promise<boolean
 const DUMP_ATTEMPTS = 10
 const DUMP_PAUSE = 20
 
+/** What an entry that was read is kept as: an equal one that is there anyway, so that each is held once. */
+export type Intern = (key: Key, entry: Entry) => Entry
+
 export class Mirror {
   readonly #scope: Scope
+  readonly #intern: Intern
   readonly #entries = new Map<Key, Entry>()
+  /** The routes that use a nexthop object; as a rule it is one. */
+  readonly #routesOf = new Map<number, readonly Key[]>()
+  /** The keys of neighbours on links where they are answered on demand, each by its address as a prefix. */
+  #onDemand = new PrefixMap<readonly Key[]>()
   readonly #indexes = new Map<string, number>()
   readonly #names = new Map<number, string>()
   #foreignNexthops: readonly number[] = []
@@ -78,8 +88,9 @@ export class Mirror {
   #stale = true
   #overruns = 0
 
-  constructor(scope: Scope, nexthopObjects: boolean) {
+  constructor(scope: Scope, nexthopObjects: boolean, intern: Intern = (_key, entry) => entry) {
     this.#scope = scope
+    this.#intern = intern
     this.#nexthopObjects = nexthopObjects
   }
 
@@ -112,9 +123,14 @@ export class Mirror {
     return this.#overruns
   }
 
-  /** The neighbours, in whatever state. */
-  *neighbours(): Generator<Neighbour> {
-    for (const entry of this.#entries.values()) if (entry.kind === 'neighbour') yield entry
+  /** The neighbours in the subnet that are answered on demand, in whatever state. */
+  onDemand(subnet: Prefix): Key[] {
+    return this.#onDemand.overlapping(subnet).flat()
+  }
+
+  /** Holds the entry that is desired in place of an equal one. */
+  share(key: Key, entry: Entry): void {
+    if (this.#entries.has(key)) this.#entries.set(key, entry)
   }
 
   invalidate(): void {
@@ -136,6 +152,8 @@ export class Mirror {
   /** Reads everything that is ours. The subscription must be open before. @throws {NetlinkError} */
   async read(connection: Connection): Promise<void> {
     this.#entries.clear()
+    this.#routesOf.clear()
+    this.#onDemand = new PrefixMap()
     this.#stale = false
     await this.#readLinks(connection)
     if (this.#nexthopObjects) await this.#readNexthops(connection)
@@ -156,7 +174,7 @@ export class Mirror {
     await dump(connection, getNexthops(), (message) => {
       const nexthop = decodeNexthop(message.payload)
       const ours = readNexthop(nexthop, this.#nameOf)
-      if (ours !== undefined) this.#set(ours)
+      if (ours !== undefined) this.#set(keyOf(ours), ours)
       else if (nexthop.id !== undefined) foreign.push(nexthop.id)
     })
     this.#foreignNexthops = foreign
@@ -178,7 +196,7 @@ export class Mirror {
       if (link === undefined) return
       this.#indexes.set(link.name, decoded.index)
       this.#names.set(decoded.index, link.name)
-      this.#set(link)
+      this.#set(keyOf(link), link)
     })
   }
 
@@ -239,25 +257,60 @@ export class Mirror {
     const nexthop = readNexthop(decoded, this.#nameOf)
     this.#put(nexthop, type === RTM_NEWNEXTHOP, changed)
     if (type === RTM_NEWNEXTHOP || nexthop === undefined) return
-    for (const [key, entry] of this.#entries) {
-      if (entry.kind === 'route' && entry.nexthop === nexthop.id) {
-        this.#entries.delete(key)
-        changed.add(key)
-      }
+    for (const key of this.#routesOf.get(nexthop.id) ?? []) {
+      this.#delete(key, this.#entries.get(key))
+      changed.add(key)
     }
   }
 
   #put(entry: Entry | undefined, present: boolean, changed: Set<Key>): void {
     if (entry === undefined) return
     const key = keyOf(entry)
-    if (present) this.#entries.set(key, entry)
-    else this.#entries.delete(key)
+    if (present) this.#set(key, entry)
+    else this.#delete(key, this.#entries.get(key))
     changed.add(key)
   }
 
-  #set(entry: Entry): void {
-    this.#entries.set(keyOf(entry), entry)
+  #set(key: Key, entry: Entry): void {
+    const before = this.#entries.get(key)
+    const kept = this.#intern(key, entry)
+    this.#entries.set(key, kept)
+    if (before === kept) return
+    if (before !== undefined) this.#unlist(key, before)
+    this.#list(key, kept)
   }
+
+  #delete(key: Key, entry: Entry | undefined): void {
+    if (entry === undefined) return
+    this.#entries.delete(key)
+    this.#unlist(key, entry)
+  }
+
+  #list(key: Key, entry: Entry): void {
+    if (entry.kind === 'route' && entry.nexthop !== undefined) {
+      this.#routesOf.set(entry.nexthop, [...(this.#routesOf.get(entry.nexthop) ?? []), key])
+    } else if (entry.kind === 'neighbour' && this.#scope.onDemand.has(entry.link)) {
+      const address = hostPrefix(entry.ip)
+      this.#onDemand.set(address, [...(this.#onDemand.get(address) ?? []), key])
+    }
+  }
+
+  #unlist(key: Key, entry: Entry): void {
+    if (entry.kind === 'route' && entry.nexthop !== undefined) {
+      const rest = this.#routesOf.get(entry.nexthop)?.filter((other) => other !== key) ?? []
+      if (rest.length === 0) this.#routesOf.delete(entry.nexthop)
+      else this.#routesOf.set(entry.nexthop, rest)
+    } else if (entry.kind === 'neighbour' && this.#scope.onDemand.has(entry.link)) {
+      const address = hostPrefix(entry.ip)
+      const rest = this.#onDemand.get(address)?.filter((other) => other !== key) ?? []
+      if (rest.length === 0) this.#onDemand.delete(address)
+      else this.#onDemand.set(address, rest)
+    }
+  }
+}
+
+function hostPrefix(ip: Ip): Prefix {
+  return prefixOf(ip, familyBits(ipFamily(ip)))
 }
 
 /** A dump that was interrupted is repeated: `visit` may see an object twice. */

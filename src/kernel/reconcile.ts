@@ -14,14 +14,12 @@ import {
   type Failure,
   type Key,
   type KernelState,
-  keyOf,
   linkKey,
   type Operation,
   type Report,
   type Scope,
   type Share,
 } from '../state.ts'
-import { Answers } from './answers.ts'
 import { applyOperations } from './apply.ts'
 import { Bell } from './bell.ts'
 import { Desired } from './desired.ts'
@@ -73,8 +71,11 @@ export class Reconciler implements Disposable {
     this.#scope = scope
     this.#connection = connection
     this.#subscription = subscription
-    this.#mirror = new Mirror(scope, ids !== undefined)
     this.#desired = new Desired(ids)
+    this.#mirror = new Mirror(scope, ids !== undefined, (key, entry) => {
+      const wanted = this.#desired.entries.get(key)
+      return wanted === undefined || diffEntry(key, wanted, entry) !== undefined ? entry : wanted
+    })
   }
 
   /** Subscribes and reads what the kernel holds. Changes nothing. @throws {NetlinkError} */
@@ -118,7 +119,8 @@ export class Reconciler implements Disposable {
   /** Changes the desired state by whole shares; the next turn makes it so. */
   exchange(removed: readonly Share[], added: readonly Share[]): void {
     this.#plan(this.#desired.exchange(removed, added))
-    this.#plan(this.#answeredBy([...removed, ...added].flatMap((share) => share.answers)))
+    for (const { answers } of removed) this.#plan(this.#answeredBy(answers))
+    for (const { answers } of added) this.#plan(this.#answeredBy(answers))
     this.#bell.ring()
   }
 
@@ -174,7 +176,7 @@ export class Reconciler implements Disposable {
   }
 
   async #rounds(turn: Turn): Promise<void> {
-    const tried = new Map<Key, string>()
+    const tried = new Map<Key, Operation>()
     for (let round = 0; round < MAX_ROUNDS; round++) {
       await this.#refresh()
       const operations = this.#diff(turn, tried)
@@ -189,7 +191,7 @@ export class Reconciler implements Disposable {
   #postpone(operations: readonly Operation[], turn: Turn): void {
     for (const operation of operations) {
       if (operation.entry.kind === 'link') this.#failToHold(operation, turn)
-      else this.#due.add(keyOf(operation.entry))
+      else this.#due.add(operation.key)
     }
     this.#bell.ring()
   }
@@ -208,7 +210,7 @@ export class Reconciler implements Disposable {
    * The operations that are to be applied now. Those on links come alone, because a link takes much with it that must
    * be read again; and as long as a link is missing or wrong, there is nothing to do on it.
    */
-  #diff(turn: Turn, tried: ReadonlyMap<Key, string>): Operation[] {
+  #diff(turn: Turn, tried: ReadonlyMap<Key, Operation>): readonly Operation[] {
     const links = [...this.#scope.links].map((name) => this.#operation(linkKey(name), turn))
     const wrong = links.filter((operation) => operation !== undefined)
     const now = this.#ready(wrong, turn, tried)
@@ -216,27 +218,35 @@ export class Reconciler implements Disposable {
       this.#everything = true
       return now
     }
-    const keys = this.#everything
-      ? new Set([...this.desired.keys(), ...this.actual.keys()])
-      : new Set(this.#due)
-    this.#everything = false
-    this.#due.clear()
     const operations: Operation[] = []
-    for (const key of keys) {
+    for (const key of this.#keys()) {
       const operation = this.#operation(key, turn)
       if (operation === undefined) this.#planned.delete(key)
       else if (operation.entry.kind !== 'link') operations.push(operation)
     }
+    this.#everything = false
+    this.#due.clear()
     return this.#ready(orderOperations(operations), turn, tried)
   }
 
+  /** Those to look at, each once. */
+  *#keys(): Generator<Key> {
+    if (!this.#everything) return yield* this.#due
+    yield* this.desired.keys()
+    for (const key of this.actual.keys()) if (!this.desired.has(key)) yield key
+  }
+
   /** Without those that wait for another try, and those that were applied in this turn to no effect. */
-  #ready(operations: readonly Operation[], turn: Turn, tried: ReadonlyMap<Key, string>): Operation[] {
+  #ready(
+    operations: readonly Operation[],
+    turn: Turn,
+    tried: ReadonlyMap<Key, Operation>,
+  ): readonly Operation[] {
+    if (tried.size === 0 && this.#retries.size === 0) return operations
     const now = performance.now()
     return operations.filter((operation) => {
-      const key = keyOf(operation.entry)
-      if (this.#retries.paused(key, now)) return false
-      if (tried.get(key) !== describe(operation)) return true
+      if (this.#retries.paused(operation.key, now)) return false
+      if (!isSame(operation, tried.get(operation.key))) return true
       this.#failToHold(operation, turn)
       return false
     })
@@ -250,19 +260,16 @@ export class Reconciler implements Disposable {
       return this.#leave(key, actual, turn)
     }
     this.#unanswered.delete(key)
-    const operation = diffEntry(desired, actual)
-    if (operation === undefined) this.#retries.settled(key)
-    return operation
+    const operation = diffEntry(key, desired, actual)
+    if (operation !== undefined) return operation
+    this.#retries.settled(key)
+    if (desired !== undefined && desired !== actual) this.#mirror.share(key, desired)
+    return undefined
   }
 
-  /** The neighbours that any of the answers is for: one look at each neighbour, however many answers there are. */
+  /** The neighbours that any of the answers may be for. */
   *#answeredBy(answers: readonly Answer[]): Generator<Key> {
-    if (answers.length === 0) return
-    const all = new Answers()
-    for (const answer of answers) all.set(answer)
-    for (const neighbour of this.#mirror.neighbours()) {
-      if (all.find(neighbour.link, neighbour.ip) !== undefined) yield keyOf(neighbour)
-    }
+    for (const { subnet } of answers) yield* this.#mirror.onDemand(subnet)
   }
 
   /** The neighbour that answers an L3 miss, or that an earlier answer should be. */
@@ -285,16 +292,16 @@ export class Reconciler implements Disposable {
     }
     if (this.#unanswered.add(key)) turn.refused++
     if (!this.#unanswered.full) return undefined
-    return { verb: 'delete', entry: actual, why: 'outside every lease' }
+    return { verb: 'delete', key, entry: actual, why: 'outside every lease' }
   }
 
-  async #apply(operations: readonly Operation[], turn: Turn, tried: Map<Key, string>): Promise<void> {
+  async #apply(operations: readonly Operation[], turn: Turn, tried: Map<Key, Operation>): Promise<void> {
     const failures = await applyOperations(this.#connection, operations, this.#mirror.indexOf)
     const failed = new Set(failures.map(({ operation }) => operation))
     for (const operation of operations) {
-      const key = keyOf(operation.entry)
+      const { key } = operation
       turn.operations.push(operation)
-      tried.set(key, describe(operation))
+      tried.set(key, operation)
       this.#due.add(key)
       if (failed.has(operation) || isRefusal(operation)) continue
       if (isAnswer(operation)) turn.answered++
@@ -305,7 +312,7 @@ export class Reconciler implements Disposable {
       else this.#fail(failure, turn)
     }
     if (operations[0]?.entry.kind !== 'link') return
-    const links = new Set(operations.map(({ entry }) => keyOf(entry)))
+    const links = new Set(operations.map(({ key }) => key))
     // What was on the link may have gone with the change: it is read, and tried, again.
     this.#mirror.invalidate()
     for (const key of tried.keys()) if (!links.has(key)) tried.delete(key)
@@ -315,7 +322,7 @@ export class Reconciler implements Disposable {
   #fail(failure: Failure, turn: Turn): void {
     this.#mirror.invalidate()
     turn.failures.push(failure)
-    this.#retries.failed(keyOf(failure.operation.entry), failure, performance.now())
+    this.#retries.failed(failure.operation.key, failure, performance.now())
   }
 
   #failToHold(operation: Operation, turn: Turn): void {
@@ -324,8 +331,8 @@ export class Reconciler implements Disposable {
 
   #plan(keys: Iterable<Key>): void {
     for (const key of keys) {
-      this.#due.add(key)
-      this.#planned.add(key)
+      if (!this.#everything) this.#due.add(key)
+      if (this.#settled) this.#planned.add(key)
       this.#retries.settled(key)
     }
   }
@@ -360,6 +367,6 @@ function isGone({ operation: { verb, entry }, error }: Failure): boolean {
   return error.code === 'ENODEV' && !(entry.kind === 'link' && verb === 'add')
 }
 
-function describe({ verb, why }: Operation): string {
-  return `${verb} ${why}`
+function isSame({ verb, why }: Operation, other: Operation | undefined): boolean {
+  return verb === other?.verb && why === other.why
 }

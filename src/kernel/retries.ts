@@ -20,6 +20,10 @@ export class Retries {
     return [...this.#retries.values()].map(({ failure }) => failure)
   }
 
+  get size(): number {
+    return this.#retries.size
+  }
+
   /** When the next one is due; Infinity when there is none. Milliseconds, as `now`. */
   get next(): number {
     let next = this.#readAgain

@@ -6,14 +6,34 @@
  */
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { builtinModules } from 'node:module'
 import { join } from 'node:path'
-import { build, type Metafile } from 'esbuild'
+import { build, type Metafile, type Plugin } from 'esbuild'
 
 const ROOT = new URL('..', import.meta.url).pathname
 
 /** What `require` is to the CommonJS libraries within an ES module. */
 const BANNER = `import { createRequire as createRequireOfBundle } from 'node:module'
 const require = createRequireOfBundle(import.meta.url)`
+
+/**
+ * Node's own modules as `require` gives them. An `import` of one reads each of its exports, and some of those are made
+ * when they are read: of node:http a whole web client, which takes 30 ms and some MB.
+ */
+const BUILTINS: Plugin = {
+  name: 'builtins',
+  setup(build) {
+    const names = new Set(builtinModules)
+    build.onResolve({ filter: /^(?:node:)?[a-z]/ }, ({ path, kind }) => {
+      const isImported = kind === 'import-statement' || kind === 'dynamic-import'
+      const isBuiltin = path.startsWith('node:') || names.has(path)
+      return isImported && isBuiltin ? { path, namespace: 'builtin' } : undefined
+    })
+    build.onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)})`,
+    }))
+  },
+}
 
 async function bundle(folder: string): Promise<void> {
   const { metafile } = await build({
@@ -27,6 +47,7 @@ async function bundle(folder: string): Promise<void> {
     format: 'esm',
     target: 'node22.18',
     banner: { js: BANNER },
+    plugins: [BUILTINS],
     metafile: true,
   })
   writeFileSync(join(folder, 'THIRD-PARTY-LICENSES'), licenses(metafile))

@@ -7,8 +7,9 @@ import { encodeLeaseValue, formatLeaseKey, type Lease, type LeaseAttributes } fr
 import { RegistryError } from '../registry.ts'
 import type { EtcdClient } from './client.ts'
 import type { EtcdEntry, Keys } from './keys.ts'
+import { KV } from './methods.ts'
 import type { Stored } from './range.ts'
-import { KVService, RangeRequest } from './rpc.ts'
+import { RangeRequest } from './rpc.ts'
 import { discard, grant, keepAlive, revoke, type Term, WITHOUT_END } from './term.ts'
 import { commit, nothingNew, put, remove, unchanged } from './transaction.ts'
 
@@ -119,7 +120,7 @@ async function isContested(
     rangeEnd: Buffer.from(to),
     minCreateRevision: BigInt(revision + 1),
   })
-  const { kvs } = await client.call(KVService.range, request, signal)
+  const { kvs } = await client.call(KV.range, request, signal)
   return kvs.some(
     ({ key, createRevision }) => Number(createRevision) < created && overlaps({ key: key.toString() }, subnets),
   )

@@ -4,24 +4,11 @@
  */
 
 import { readFileSync } from 'node:fs'
-import {
-  type ChannelCredentials,
-  Client,
-  type ClientDuplexStream,
-  type ClientOptions,
-  credentials,
-  Metadata,
-  type ServiceError,
-  status,
-} from '@grpc/grpc-js'
+import { createSecureContext, type SecureContextOptions } from 'node:tls'
 import { observed, RegistryError, type RegistryObserver } from '../registry.ts'
-import {
-  AuthService,
-  type WatchCreateRequest,
-  type WatchRequest,
-  type WatchResponse,
-  WatchService,
-} from './rpc.ts'
+import { Channel, type Duplex, GrpcError, type Metadata, status } from './grpc.ts'
+import { AUTHENTICATE, type Method, WATCH } from './methods.ts'
+import type { WatchCreateRequest, WatchResponse } from './rpc.ts'
 
 export interface EtcdConnection {
   /** URLs: `http` is clear text whatever `tls` says, `https` is TLS. `HOST:PORT` is what `tls` says. */
@@ -35,22 +22,11 @@ export interface EtcdConnection {
 /** Milliseconds from a call to its answer. */
 const CALL_TIMEOUT = 5000
 
-const OPTIONS: ClientOptions = {
-  // A connection that went silent is noticed after 15 s. etcd closes those that ping every 5 s or more often.
-  'grpc.keepalive_time_ms': 10_000,
-  'grpc.keepalive_timeout_ms': 5000,
-  'grpc.initial_reconnect_backoff_ms': 100,
-  'grpc.max_reconnect_backoff_ms': 5000,
-  // What a range or an event holds is bounded where it is asked for, not here: one big value must not stop the rest.
-  'grpc.max_receive_message_length': -1,
-  // A connection that is given up is closed, and not found again in a pool.
-  'grpc.use_local_subchannel_pool': 1,
-  'grpc.enable_http_proxy': 0,
-  'grpc.service_config_disable_resolution': 1,
-}
+/** A member that lost its leader refuses then, instead of answering from what it has or not at all. */
+const WITH_LEADER: Metadata = { hasleader: 'true' }
 
 /** The statuses that are etcd's answer: another endpoint would say the same. */
-const ANSWERS: ReadonlySet<status> = new Set([
+const ANSWERS: ReadonlySet<number> = new Set([
   status.INVALID_ARGUMENT,
   status.NOT_FOUND,
   status.ALREADY_EXISTS,
@@ -61,16 +37,9 @@ const ANSWERS: ReadonlySet<status> = new Set([
   status.UNAUTHENTICATED,
 ])
 
-/** A method of `rpc.ts` with one request and one answer. */
-interface Method<Request, Answer> {
-  readonly path: string
-  readonly requestSerialize: (request: Request) => Buffer
-  readonly responseDeserialize: (bytes: Buffer) => Answer
-}
-
 interface Connection {
   readonly endpoint: string
-  readonly client: Client
+  readonly channel: Channel
   /** Why it was given up. */
   failure: RegistryError | undefined
 }
@@ -108,10 +77,9 @@ export class EtcdClient {
       try {
         const call = (): Promise<Answer> =>
           this.#authenticated(connection, signal, (metadata) =>
-            unary(connection.client, method, request, metadata, signal),
+            unary(connection.channel, method, request, metadata, signal),
           )
-        const operation = method.path.slice(method.path.lastIndexOf('/') + 1)
-        return await observed(this.#options.observe, operation, call, () => performance.now())
+        return await observed(this.#options.observe, method.name, call, () => performance.now())
       } catch (error) {
         const failure = this.#failed(connection, error, signal)
         if (isAnswer(failure)) throw failure
@@ -126,24 +94,25 @@ export class EtcdClient {
   /** What happens in the ranges, on one stream, until it breaks. @throws {RegistryError} */
   async *watch(ranges: readonly WatchCreateRequest[], signal: AbortSignal): AsyncGenerator<WatchResponse> {
     const connection = this.#connect()
-    let stream: ClientDuplexStream<WatchRequest, WatchResponse> | undefined
+    let stream: Duplex | undefined
+    let late = false
     const cancel = (): void => stream?.cancel()
-    const impatience = setTimeout(cancel, CALL_TIMEOUT)
+    const impatience = setTimeout(() => {
+      late = true
+      cancel()
+    }, CALL_TIMEOUT)
     signal.addEventListener('abort', cancel)
     try {
-      const { path, requestSerialize, responseDeserialize } = WatchService.watch
-      const metadata = await this.#metadata(connection, signal)
-      stream = connection.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata)
-      // Cancelled below, it says so to whom it may concern: nobody.
-      stream.on('error', () => undefined)
-      for (const create of ranges) stream.write({ request: { $case: 'create', create } })
-      for await (const response of stream as AsyncIterable<WatchResponse>) {
+      stream = connection.channel.duplex(WATCH.path, await this.#metadata(connection, signal))
+      for (const create of ranges) stream.write(WATCH.encode({ request: { $case: 'create', create } }))
+      for await (const message of stream.messages) {
         clearTimeout(impatience)
-        yield response
+        yield WATCH.decode(message)
       }
       throw new RegistryError('unavailable', `${connection.endpoint}: etcd ended the watch`)
     } catch (error) {
-      throw this.#failed(connection, error, signal)
+      const failure = late ? new GrpcError(status.DEADLINE_EXCEEDED, 'the watch does not begin') : error
+      throw this.#failed(connection, failure, signal)
     } finally {
       clearTimeout(impatience)
       signal.removeEventListener('abort', cancel)
@@ -152,18 +121,15 @@ export class EtcdClient {
   }
 
   close(): void {
-    this.#connection?.client.close()
+    this.#connection?.channel.close()
     this.#connection = undefined
   }
 
   #connect(): Connection {
     if (this.#connection !== undefined) return this.#connection
     const endpoint = this.#endpoints[this.#next % this.#endpoints.length] ?? ''
-    const { protocol, host, port } = new URL(endpoint)
-    const secure = protocol === 'https:'
-    const target = `dns:${port === '' ? `${host}:${secure ? 443 : 80}` : host}`
-    const security = secure ? secureCredentials(this.#options.tls) : credentials.createInsecure()
-    this.#connection = { endpoint, client: new Client(target, security, OPTIONS), failure: undefined }
+    const tls = endpoint.startsWith('https:') ? readTls(this.#options.tls) : {}
+    this.#connection = { endpoint, channel: new Channel(endpoint, tls), failure: undefined }
     return this.#connection
   }
 
@@ -184,28 +150,25 @@ export class EtcdClient {
     }
   }
 
-  async #metadata({ client }: Connection, signal: AbortSignal): Promise<Metadata> {
-    const metadata = new Metadata()
-    // A member that lost its leader refuses then, instead of answering from what it has or not at all.
-    metadata.set('hasleader', 'true')
-    if (this.#options.login === undefined) return metadata
-    this.#token ??= authenticate(client, this.#options.login, metadata)
-    const token = this.#token
+  async #metadata({ channel }: Connection, signal: AbortSignal): Promise<Metadata> {
+    if (this.#options.login === undefined) return WITH_LEADER
+    this.#token ??= authenticate(channel, this.#options.login)
+    const pending = this.#token
     try {
-      metadata.set('token', await token)
+      const token = await pending
+      signal.throwIfAborted()
+      return { ...WITH_LEADER, token }
     } catch (error) {
-      if (this.#token === token) this.#token = undefined
+      if (this.#token === pending) this.#token = undefined
       throw error
     }
-    signal.throwIfAborted()
-    return metadata
   }
 
   /** What a failed call means. Unless etcd answered, the next call goes to the next endpoint. */
   #failed(connection: Connection, error: unknown, signal: AbortSignal): RegistryError {
     signal.throwIfAborted()
-    if (!isServiceError(error) && !(error instanceof RegistryError)) throw error
-    const failure = isServiceError(error) ? unavailable(connection.endpoint, error) : error
+    if (!(error instanceof GrpcError) && !(error instanceof RegistryError)) throw error
+    const failure = error instanceof GrpcError ? unavailable(connection.endpoint, error) : error
     if (isAnswer(failure)) return failure
     // What else was under way there only hears that the connection was closed.
     if (connection.failure !== undefined) return connection.failure
@@ -218,9 +181,9 @@ export class EtcdClient {
   }
 }
 
-/** etcd's status, when it is etcd that answered. */
-export function statusOf(error: unknown): status | undefined {
-  return error instanceof RegistryError && isServiceError(error.cause) ? error.cause.code : undefined
+/** etcd's status, when it is etcd that answered: one of `status`. */
+export function statusOf(error: unknown): number | undefined {
+  return error instanceof RegistryError && error.cause instanceof GrpcError ? error.cause.code : undefined
 }
 
 function isAnswer(error: RegistryError): boolean {
@@ -230,57 +193,38 @@ function isAnswer(error: RegistryError): boolean {
 
 /** Expired, or issued before the users changed. */
 function isStaleToken(error: unknown): boolean {
-  if (!isServiceError(error)) return false
-  return error.code === status.UNAUTHENTICATED || error.details.includes('auth store is old')
+  if (!(error instanceof GrpcError)) return false
+  return error.code === status.UNAUTHENTICATED || error.message.includes('auth store is old')
 }
 
-function isServiceError(error: unknown): error is ServiceError {
-  return error instanceof Error && 'code' in error && 'details' in error
-}
-
-function unary<Request, Answer>(
-  client: Client,
-  { path, requestSerialize, responseDeserialize }: Method<Request, Answer>,
+async function unary<Request, Answer>(
+  channel: Channel,
+  { path, encode, decode }: Method<Request, Answer>,
   request: Request,
   metadata: Metadata,
   signal: AbortSignal,
 ): Promise<Answer> {
   signal.throwIfAborted()
-  return new Promise((resolve, reject) => {
-    const call = client.makeUnaryRequest(
-      path,
-      requestSerialize,
-      responseDeserialize,
-      request,
-      metadata,
-      { deadline: Date.now() + CALL_TIMEOUT },
-      (error, answer) => {
-        signal.removeEventListener('abort', cancel)
-        if (answer === undefined) reject(error ?? new Error('neither an answer nor an error'))
-        else resolve(answer)
-      },
-    )
-    const cancel = (): void => call.cancel()
-    signal.addEventListener('abort', cancel)
-  })
+  return decode(await channel.unary(path, encode(request), { metadata, timeout: CALL_TIMEOUT, signal }))
 }
 
 /** Its own signal: others wait for the token, too. */
 async function authenticate(
-  client: Client,
+  channel: Channel,
   { user, password }: { readonly user: string; readonly password: string },
-  metadata: Metadata,
 ): Promise<string> {
-  const request = { name: user, password }
   const { signal } = new AbortController()
-  return (await unary(client, AuthService.authenticate, request, metadata.clone(), signal)).token
+  return (await unary(channel, AUTHENTICATE, { name: user, password }, WITH_LEADER, signal)).token
 }
 
 /** @throws {RegistryError} `unavailable`: files are renewed, and may be half there. */
-function secureCredentials({ ca, cert, key }: EtcdConnection['tls'] = {}): ChannelCredentials {
-  const read = (path: string | undefined): Buffer | null => (path === undefined ? null : readFileSync(path))
+function readTls({ ca, cert, key }: EtcdConnection['tls'] = {}): SecureContextOptions {
+  const read = (path: string | undefined): Buffer | undefined =>
+    path === undefined ? undefined : readFileSync(path)
   try {
-    return credentials.createSsl(read(ca), read(key), read(cert))
+    const options = { ca: read(ca), cert: read(cert), key: read(key) }
+    createSecureContext(options)
+    return options
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause)
     throw new RegistryError('unavailable', `the TLS files cannot be used: ${message}`, { cause })
@@ -298,13 +242,8 @@ function parseEndpoint(text: string, scheme: 'http' | 'https'): string {
 }
 
 /** In words that are the same each time. */
-function unavailable(endpoint: string, error: ServiceError): RegistryError {
+function unavailable(endpoint: string, error: GrpcError): RegistryError {
   const late = error.code === status.DEADLINE_EXCEEDED || error.code === status.CANCELLED
-  const problem = late
-    ? `no answer within ${CALL_TIMEOUT / 1000} s`
-    : error.details.replace(
-        /^No connection established\. Last error: (.*?)\.? *(Resolution note:.*)?$/s,
-        '$1',
-      )
+  const problem = late ? `no answer within ${CALL_TIMEOUT / 1000} s` : error.message
   return new RegistryError('unavailable', `${endpoint}: ${problem}`, { cause: error })
 }

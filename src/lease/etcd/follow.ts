@@ -5,12 +5,13 @@
  */
 
 import { setImmediate } from 'node:timers/promises'
-import { status } from '@grpc/grpc-js'
 import { pause } from '../pause.ts'
 import { RegistryError } from '../registry.ts'
 import { type EtcdClient, statusOf } from './client.ts'
+import { status } from './grpc.ts'
+import { KV, type Method } from './methods.ts'
 import { type Page, readPairs, splitPage, type Stored, WireError } from './range.ts'
-import { type KeyValue, KVService, RangeRequest, WatchCreateRequest, type WatchResponse } from './rpc.ts'
+import { type KeyValue, RangeRequest, WatchCreateRequest, type WatchResponse } from './rpc.ts'
 
 /** The keys from `from` until before `to`; without `to`, the one key. */
 export interface Span {
@@ -45,7 +46,7 @@ const LAST_PAUSE = 5000
 const DELETE = 1
 
 /** A range whose answer stays bytes. */
-const RANGE = { ...KVService.range, responseDeserialize: (bytes: Buffer): Buffer => bytes }
+const RANGE: Method<RangeRequest, Buffer> = { ...KV.range, decode: (bytes) => bytes }
 
 /** All keys of the spans at one revision. @throws {RegistryError} */
 export async function list(
@@ -240,7 +241,7 @@ class Followed {
     const revision = Math.max(Math.min(...this.#revisions), newest.modified)
     const request = RangeRequest.create({ key: Buffer.from(newest.key), revision: BigInt(revision) })
     try {
-      const { header, kvs } = await this.#client.call(KVService.range, request, signal)
+      const { header, kvs } = await this.#client.call(KV.range, request, signal)
       const [shown] = kvs
       return (
         header?.clusterId === this.#cluster &&

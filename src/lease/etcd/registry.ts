@@ -27,8 +27,9 @@ import { follow, type Listing, list, type Tick } from './follow.ts'
 import { gather } from './gather.ts'
 import { holdLease } from './hold.ts'
 import { type EtcdEntry, keysUnder } from './keys.ts'
+import { KV } from './methods.ts'
 import type { Stored } from './range.ts'
-import { KVService, PutRequest } from './rpc.ts'
+import { PutRequest } from './rpc.ts'
 import { discard } from './term.ts'
 import { commit, remove } from './transaction.ts'
 
@@ -135,7 +136,7 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   async putConfig(text: string): Promise<void> {
     const { client, keys } = this.#store
     const request = PutRequest.create({ key: Buffer.from(keys.config.from), value: Buffer.from(text) })
-    await client.call(KVService.put, request, this.#closed.signal)
+    await client.call(KV.put, request, this.#closed.signal)
   }
 
   async reserve(subnet: Prefix, publicIp: Ip): Promise<Lease> {

@@ -1,10 +1,11 @@
 /** Transactions, and their parts. */
 
-import { status } from '@grpc/grpc-js'
 import { type EtcdClient, statusOf } from './client.ts'
 import type { Span } from './follow.ts'
+import { status } from './grpc.ts'
+import { KV } from './methods.ts'
 import type { Stored } from './range.ts'
-import { Compare, KVService, RequestOp, TxnRequest } from './rpc.ts'
+import { Compare, RequestOp, TxnRequest } from './rpc.ts'
 
 const LESS = 2
 const CREATE = 1
@@ -22,7 +23,7 @@ export async function commit(
 ): Promise<number | undefined> {
   try {
     const { succeeded, header } = await client.call(
-      KVService.txn,
+      KV.txn,
       TxnRequest.create({ compare, success }),
       signal,
     )

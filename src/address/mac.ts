@@ -10,6 +10,8 @@ export type Mac = string & { readonly [macBrand]: true }
 export const ZERO_MAC = '00:00:00:00:00:00' as Mac
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+const ZERO = '0'.charCodeAt(0)
+const LETTER_A = 'a'.charCodeAt(0)
 const MAC = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/
 
 /** @throws {AddressError} Six pairs of hex digits with colons, upper or lower case; nothing else. */
@@ -29,8 +31,13 @@ export function formatMac(bytes: Uint8Array): Mac {
 
 export function macBytes(mac: Mac): Uint8Array {
   const bytes = new Uint8Array(6)
-  for (let i = 0; i < 6; i++) bytes[i] = Number.parseInt(mac.slice(3 * i, 3 * i + 2), 16)
+  for (let i = 0; i < 6; i++) bytes[i] = (hexDigit(mac, 3 * i) << 4) | hexDigit(mac, 3 * i + 1)
   return bytes
+}
+
+function hexDigit(text: string, at: number): number {
+  const char = text.charCodeAt(at)
+  return char >= LETTER_A ? char - LETTER_A + 10 : char - ZERO
 }
 
 /** The group bit (IEEE 802): multicast and broadcast. Such a MAC can be no host's own. */

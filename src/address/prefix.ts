@@ -5,11 +5,13 @@ import {
   type Family,
   familyBits,
   formatIp,
+  formatIpv4,
   type Ip,
   ipBytes,
   ipFamily,
   ipFromNumber,
   ipToNumber,
+  ipv4Bits,
   parseIp,
 } from './ip.ts'
 
@@ -19,6 +21,7 @@ declare const prefixBrand: unique symbol
 export type Prefix = string & { readonly [prefixBrand]: true }
 
 const LENGTH = /^(?:0|[1-9][0-9]{0,2})$/
+const ZERO = '0'.charCodeAt(0)
 
 /** Host bits are masked off, as flannel does. @throws {AddressError} */
 export function parsePrefix(text: string): Prefix {
@@ -36,21 +39,33 @@ export function prefixOf(ip: Ip, length: number): Prefix {
   if (!Number.isInteger(length) || length < 0 || length > bits) {
     throw new AddressError(`a prefix length is 0 to ${bits}, not ${length}`)
   }
-  const bytes = ipBytes(ip)
-  return `${mask(bytes, length) ? formatIp(bytes) : ip}/${length}` as Prefix
+  return `${masked(ip, length)}/${length}` as Prefix
+}
+
+/** The address without the bits after the first `length`. */
+function masked(ip: Ip, length: number): Ip {
+  const bits = ipv4Bits(ip)
+  if (bits === undefined) {
+    const bytes = ipBytes(ip)
+    return mask(bytes, length) ? formatIp(bytes) : ip
+  }
+  const kept = length === 0 ? 0 : (bits & (-1 << (32 - length))) >>> 0
+  return kept === bits ? ip : formatIpv4(kept)
 }
 
 /** The first address: the one that flannel gives to the VTEP. */
 export function prefixBase(prefix: Prefix): Ip {
-  return prefix.slice(0, prefix.indexOf('/')) as Ip
+  return prefix.slice(0, prefix.lastIndexOf('/')) as Ip
 }
 
 export function prefixLength(prefix: Prefix): number {
-  return Number(prefix.slice(prefix.indexOf('/') + 1))
+  let length = 0
+  for (let i = prefix.lastIndexOf('/') + 1; i < prefix.length; i++) length = 10 * length + prefix.charCodeAt(i) - ZERO
+  return length
 }
 
 export function prefixFamily(prefix: Prefix): Family {
-  return ipFamily(prefixBase(prefix))
+  return prefix.includes(':') ? 'inet6' : 'inet'
 }
 
 /** The number of addresses. */
@@ -64,8 +79,7 @@ export function prefixEnd(prefix: Prefix): bigint {
 }
 
 export function prefixContains(prefix: Prefix, ip: Ip): boolean {
-  const base = prefixBase(prefix)
-  return ipFamily(base) === ipFamily(ip) && agree(ipBytes(base), ipBytes(ip), prefixLength(prefix))
+  return agree(prefixBase(prefix), ip, prefixLength(prefix))
 }
 
 /** Whether every address of `inner` is in `outer`. */
@@ -75,7 +89,7 @@ export function prefixCovers(outer: Prefix, inner: Prefix): boolean {
 
 /** Whether two prefixes share an address. Of two prefixes that do, one covers the other. */
 export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
-  return prefixCovers(a, b) || prefixCovers(b, a)
+  return agree(prefixBase(a), prefixBase(b), Math.min(prefixLength(a), prefixLength(b)))
 }
 
 /** The prefixes of that length that it is made of, in order. */
@@ -100,10 +114,14 @@ function mask(bytes: Uint8Array, length: number): boolean {
   return changed
 }
 
-/** Whether the first `length` bits are the same. */
-function agree(a: Uint8Array, b: Uint8Array, length: number): boolean {
-  const whole = length >> 3
-  for (let i = 0; i < whole; i++) if (a[i] !== b[i]) return false
-  const rest = 0xff00 >> (length & 7)
-  return (((a[whole] ?? 0) ^ (b[whole] ?? 0)) & rest & 0xff) === 0
+/** Whether two addresses are of one family and begin with the same `length` bits. */
+function agree(a: Ip, b: Ip, length: number): boolean {
+  const bits = ipv4Bits(a)
+  const others = ipv4Bits(b)
+  if (bits !== undefined && others !== undefined) return length === 0 || (bits ^ others) >>> (32 - length) === 0
+  if (bits !== others) return false
+  const [first, second] = [ipBytes(a), ipBytes(b)]
+  mask(first, length)
+  mask(second, length)
+  return first.every((byte, i) => byte === second[i])
 }

@@ -43,7 +43,8 @@ export function chooseSubnets(input: AllocationInput): Allocation {
   const remove = mine.filter((other) => other !== lease && other.expires !== undefined)
   if (lease !== undefined) return { kind: 'reuse', lease, remove }
 
-  const held = input.leases.filter((other) => !remove.includes(other)).map(({ subnets }) => subnets)
+  const gone = new Set(remove)
+  const held = input.leases.filter((other) => !gone.has(other)).map(({ subnets }) => subnets)
   const subnets: Partial<Record<Family, Prefix>> = {}
   for (const range of Object.values(input.ranges)) {
     const family = prefixFamily(range.network)
@@ -108,10 +109,12 @@ function pickFree(
 function freeBases(range: SubnetRange, taken: readonly Prefix[], limit: number): bigint[] {
   const size = subnetSize(range)
   const last = ipToNumber(range.subnetMax)
-  const blocks = taken.map((prefix) => ({ start: ipToNumber(prefixBase(prefix)), end: prefixEnd(prefix) }))
-  blocks.sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
   const free: bigint[] = []
   let base = ipToNumber(range.subnetMin)
+  const blocks = taken
+    .map((prefix) => ({ start: ipToNumber(prefixBase(prefix)), end: prefixEnd(prefix) }))
+    .filter(({ start, end }) => end >= base && start < last + size)
+    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
   for (const { start, end } of blocks) {
     for (; base + size <= start && base <= last && free.length < limit; base += size) free.push(base)
     if (base <= end) base = (end / size + 1n) * size

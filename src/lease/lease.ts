@@ -10,7 +10,7 @@ import {
   type PerFamily,
   parseIp,
 } from '../address/ip.ts'
-import { type Prefix, parsePrefix, prefixFamily, prefixLength } from '../address/prefix.ts'
+import { type Prefix, prefixOf } from '../address/prefix.ts'
 
 declare const leaseKeyBrand: unique symbol
 
@@ -67,8 +67,9 @@ export function formatLeaseKey({ inet, inet6 }: PerFamily<Prefix>): LeaseKey {
 /** flannel reads the length as 5 bits (IPv4) or 7 bits (IPv6): a whole address cannot be leased. */
 function parseSubnet(key: string, ip: string, length: string, family: Family): Prefix {
   try {
-    const subnet = parsePrefix(`${ip}/${length}`)
-    if (prefixFamily(subnet) === family && prefixLength(subnet) < familyBits(family)) return subnet
+    const bits = Number(length)
+    const base = parseIp(ip)
+    if (ipFamily(base) === family && bits < familyBits(family) && `${bits}` === length) return prefixOf(base, bits)
   } catch (error) {
     if (!(error instanceof AddressError)) throw error
   }
@@ -119,10 +120,22 @@ export function sameHost(a: PerFamily<Ip>, b: PerFamily<Ip>): boolean {
   return a.inet6 !== undefined && a.inet6 === b.inet6
 }
 
-/** A value's fields as they came, by lower-case name; without those that are absent or null. */
-type Fields = Partial<Record<(typeof FIELDS)[number], NonNullable<unknown>>>
+/** A value's fields as they came; without those that are absent or null. */
+interface Fields {
+  publicip?: unknown
+  publicipv6?: unknown
+  backendtype?: unknown
+  backenddata?: unknown
+  backendv6data?: unknown
+}
 
-const FIELDS = ['publicip', 'publicipv6', 'backendtype', 'backenddata', 'backendv6data'] as const
+/** As flannel writes them, and in lower case. */
+const FIELDS = new Map(
+  ['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData', 'BackendV6Data'].flatMap((name) => {
+    const lower = name.toLowerCase() as keyof Fields
+    return [[name, lower] as const, [lower as string, lower] as const]
+  }),
+)
 
 /** Of two spellings of one name, the last counts. */
 function parseFields(text: string): Fields {
@@ -137,7 +150,7 @@ function parseFields(text: string): Fields {
   }
   const fields: Fields = {}
   for (const [key, field] of Object.entries(value)) {
-    const name = FIELDS.find((each) => each === key.toLowerCase())
+    const name = FIELDS.get(key) ?? FIELDS.get(key.toLowerCase())
     if (name !== undefined && field !== null) fields[name] = field
   }
   return fields

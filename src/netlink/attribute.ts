@@ -5,7 +5,7 @@
  * length with the header, u16 type), the value, and padding to a multiple of 4 that the length does not count.
  */
 
-import { formatIp, type Ip, ipBytes } from '../address/ip.ts'
+import { formatIp, formatIpv4, type Ip, ipBytes, ipv4Bits } from '../address/ip.ts'
 import { formatMac, type Mac, macBytes } from '../address/mac.ts'
 
 /** The type without its flags NLA_F_NESTED (the value is attributes) and NLA_F_NET_BYTEORDER. */
@@ -124,7 +124,8 @@ export class Reader {
 
   /** The window as 4 or 16 bytes in network order. */
   ip(): Ip {
-    if (this.length !== 4 && this.length !== 16) throw this.#error('an IP address')
+    if (this.length === 4) return formatIpv4(this.#view.getUint32(this.#check(0, 4)))
+    if (this.length !== 16) throw this.#error('an IP address')
     return formatIp(this.#bytes.subarray(this.#start, this.#end))
   }
 
@@ -199,6 +200,10 @@ export class Writer {
     this.#view.setUint16(this.#start + at, value)
   }
 
+  u32BigEndian(at: number, value: number): void {
+    this.#view.setUint32(this.#start + at, value)
+  }
+
   u32(at: number, value: number): void {
     this.#view.setUint32(this.#start + at, value, LITTLE_ENDIAN)
   }
@@ -252,7 +257,10 @@ export class Writer {
   }
 
   putIp(type: number, value: Ip | undefined): void {
-    if (value !== undefined) this.putBytes(type, ipBytes(value))
+    if (value === undefined) return
+    const bits = ipv4Bits(value)
+    if (bits === undefined) this.putBytes(type, ipBytes(value))
+    else this.u32BigEndian(this.put(type, 4), bits)
   }
 
   putMac(type: number, value: Mac | undefined): void {

@@ -148,6 +148,7 @@ export class Reconciler implements Disposable {
     const started = performance.now()
     const turn: Turn = {
       operations: [],
+      tried: [],
       failures: [],
       repaired: [],
       answered: 0,
@@ -162,7 +163,7 @@ export class Reconciler implements Disposable {
       turn.error = error instanceof Error ? error : new Error(String(error))
       this.#retries.unreadable(performance.now())
     }
-    const { answered, refused, ...rest } = turn
+    const { answered, refused, tried: _, ...rest } = turn
     return { ...rest, misses: { answered, refused }, duration: performance.now() - started }
   }
 
@@ -176,12 +177,11 @@ export class Reconciler implements Disposable {
   }
 
   async #rounds(turn: Turn): Promise<void> {
-    const tried = new Map<Key, Operation>()
     for (let round = 0; round < MAX_ROUNDS; round++) {
       await this.#refresh()
-      const operations = this.#diff(turn, tried)
+      const operations = this.#diff(turn)
       if (operations.length === 0) break
-      if (round < MAX_ROUNDS - 1) await this.#apply(operations, turn, tried)
+      if (round < MAX_ROUNDS - 1) await this.#apply(operations, turn)
       else this.#postpone(operations, turn)
     }
     this.#settled = true
@@ -210,39 +210,34 @@ export class Reconciler implements Disposable {
    * The operations that are to be applied now. Those on links come alone, because a link takes much with it that must
    * be read again; and as long as a link is missing or wrong, there is nothing to do on it.
    */
-  #diff(turn: Turn, tried: ReadonlyMap<Key, Operation>): readonly Operation[] {
-    const links = [...this.#scope.links].map((name) => this.#operation(linkKey(name), turn))
+  #diff(turn: Turn): readonly Operation[] {
+    const links = [...this.#scope.links].map((name) => this.#look(linkKey(name), turn))
     const wrong = links.filter((operation) => operation !== undefined)
-    const now = this.#ready(wrong, turn, tried)
+    const now = this.#ready(wrong, turn)
     if (now.length > 0 || wrong.some(({ verb }) => verb !== 'change')) {
       this.#everything = true
       return now
     }
     const operations: Operation[] = []
-    for (const key of this.#keys()) {
-      const operation = this.#operation(key, turn)
+    const take = (key: Key, operation: Operation | undefined): void => {
       if (operation === undefined) this.#planned.delete(key)
       else if (operation.entry.kind !== 'link') operations.push(operation)
     }
+    if (this.#everything) {
+      for (const [key, desired] of this.desired) take(key, this.#step(key, desired, this.actual.get(key), turn))
+      for (const [key, actual] of this.actual) {
+        if (!this.desired.has(key)) take(key, this.#step(key, undefined, actual, turn))
+      }
+    } else for (const key of this.#due) take(key, this.#look(key, turn))
     this.#everything = false
     this.#due.clear()
-    return this.#ready(orderOperations(operations), turn, tried)
-  }
-
-  /** Those to look at, each once. */
-  *#keys(): Generator<Key> {
-    if (!this.#everything) return yield* this.#due
-    yield* this.desired.keys()
-    for (const key of this.actual.keys()) if (!this.desired.has(key)) yield key
+    return this.#ready(orderOperations(operations), turn)
   }
 
   /** Without those that wait for another try, and those that were applied in this turn to no effect. */
-  #ready(
-    operations: readonly Operation[],
-    turn: Turn,
-    tried: ReadonlyMap<Key, Operation>,
-  ): readonly Operation[] {
-    if (tried.size === 0 && this.#retries.size === 0) return operations
+  #ready(operations: readonly Operation[], turn: Turn): readonly Operation[] {
+    if (operations.length === 0 || (turn.tried.length === 0 && this.#retries.size === 0)) return operations
+    const tried = new Map(turn.tried.map((operation) => [operation.key, operation]))
     const now = performance.now()
     return operations.filter((operation) => {
       if (this.#retries.paused(operation.key, now)) return false
@@ -252,10 +247,13 @@ export class Reconciler implements Disposable {
     })
   }
 
+  #look(key: Key, turn: Turn): Operation | undefined {
+    return this.#step(key, this.desired.get(key), this.actual.get(key), turn)
+  }
+
   /** The step for one key; undefined when the kernel is as desired, or when what it holds is not ours. */
-  #operation(key: Key, turn: Turn): Operation | undefined {
-    const actual = this.actual.get(key)
-    const desired = this.desired.get(key) ?? this.#answer(actual)
+  #step(key: Key, planned: Entry | undefined, actual: Entry | undefined, turn: Turn): Operation | undefined {
+    const desired = planned ?? this.#answer(actual)
     if (desired === undefined && actual !== undefined && !owns(this.#scope, actual)) {
       return this.#leave(key, actual, turn)
     }
@@ -263,7 +261,7 @@ export class Reconciler implements Disposable {
     const operation = diffEntry(key, desired, actual)
     if (operation !== undefined) return operation
     this.#retries.settled(key)
-    if (desired !== undefined && desired !== actual) this.#mirror.share(key, desired)
+    if (planned !== undefined && planned !== actual) this.#mirror.share(key, planned)
     return undefined
   }
 
@@ -295,14 +293,16 @@ export class Reconciler implements Disposable {
     return { verb: 'delete', key, entry: actual, why: 'outside every lease' }
   }
 
-  async #apply(operations: readonly Operation[], turn: Turn, tried: Map<Key, Operation>): Promise<void> {
+  async #apply(operations: readonly Operation[], turn: Turn): Promise<void> {
     const failures = await applyOperations(this.#connection, operations, this.#mirror.indexOf)
     const failed = new Set(failures.map(({ operation }) => operation))
+    // Looking at all costs less than to list them when they are most of what there is.
+    if (2 * operations.length > Math.max(this.desired.size, this.actual.size)) this.#everything = true
     for (const operation of operations) {
       const { key } = operation
       turn.operations.push(operation)
-      tried.set(key, operation)
-      this.#due.add(key)
+      turn.tried.push(operation)
+      if (!this.#everything) this.#due.add(key)
       if (failed.has(operation) || isRefusal(operation)) continue
       if (isAnswer(operation)) turn.answered++
       else if (this.#settled && !this.#planned.has(key)) turn.repaired.push(operation)
@@ -315,7 +315,7 @@ export class Reconciler implements Disposable {
     const links = new Set(operations.map(({ key }) => key))
     // What was on the link may have gone with the change: it is read, and tried, again.
     this.#mirror.invalidate()
-    for (const key of tried.keys()) if (!links.has(key)) tried.delete(key)
+    turn.tried = turn.tried.filter(({ key }) => links.has(key))
   }
 
   /** What failed is a doubt: the kernel may not be what the mirror says. */
@@ -341,6 +341,8 @@ export class Reconciler implements Disposable {
 /** What a turn gathers. */
 interface Turn {
   operations: Operation[]
+  /** Of them, those that must not be needed again: what comes twice does not hold. */
+  tried: Operation[]
   failures: Failure[]
   repaired: Operation[]
   answered: number

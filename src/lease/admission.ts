@@ -73,38 +73,39 @@ export class Admission {
   /** The outcomes that differ from before. */
   update({ leases, changed }: Pick<LeaseSnapshot, 'leases' | 'changed'>): OutcomeChanges {
     const keys = changed ?? new Set([...this.#outcomes.keys(), ...leases.keys()])
+    const changes = new Map<LeaseKey, OutcomeChange>()
     const before = this.#contested(keys)
-    const outcomes = new Map<LeaseKey, Outcome | undefined>()
+    for (const key of keys) this.#forget(key)
+    const met: LeaseKey[] = []
     for (const key of keys) {
-      this.#forget(key)
       const lease = leases.get(key)
       const result = lease && judgeAlone(lease, this.#rules)
-      if (result?.kind !== 'candidate') outcomes.set(key, result)
-      else {
-        this.#remember(result)
-        outcomes.set(key, { kind: 'admitted', lease: result.lease })
-      }
+      if (result?.kind === 'candidate' && this.#remember(result)) met.push(key)
+      const good = result?.kind === 'candidate'
+      this.#record(key, good ? { kind: 'admitted', lease: result.lease } : result, changes)
     }
-    for (const key of before) if (this.#candidates.has(key)) outcomes.set(key, this.#admitted(key))
-    const after = [...this.#contested([...before, ...keys])].flatMap((key) => this.#candidates.get(key) ?? [])
-    for (const [key, outcome] of decide(after)) outcomes.set(key, outcome)
-    return this.#record(outcomes)
+    const tied = new Set([...before, ...this.#contested([...before, ...met])])
+    const rivals = [...tied].flatMap((key) => this.#candidates.get(key) ?? [])
+    for (const [key, outcome] of decide(rivals)) this.#record(key, outcome, changes)
+    return changes
   }
 
-  #admitted(key: LeaseKey): Outcome | undefined {
-    const candidate = this.#candidates.get(key)
-    return candidate && { kind: 'admitted', lease: candidate.lease }
-  }
-
-  #remember(candidate: Candidate): void {
+  /** Returns whether it meets one that is there: each contradiction shows when the later of the two is remembered. */
+  #remember(candidate: Candidate): boolean {
     const { key, subnets } = candidate.lease
+    let meets = false
     this.#candidates.set(key, candidate)
     for (const subnet of Object.values(subnets)) {
+      meets ||= this.#subnets.overlapping(subnet).length > 0
       const keys = this.#subnets.get(subnet)
       if (keys === undefined) this.#subnets.set(subnet, [key])
       else keys.push(key)
     }
-    for (const claim of candidate.claims) this.#claims.add(claim, key)
+    for (const claim of candidate.claims) {
+      this.#claims.add(claim, key)
+      meets ||= this.#claims.isContested(claim.name)
+    }
+    return meets
   }
 
   #forget(key: LeaseKey): void {
@@ -122,7 +123,6 @@ export class Admission {
   /** Those among the keys that contradict another candidate, and all that a chain of contradictions ties to them. */
   #contested(keys: Iterable<LeaseKey>): Set<LeaseKey> {
     const found = new Set<LeaseKey>()
-    if (this.#candidates.size === 0) return found
     const looked = new Set<string>()
     for (const first of keys) {
       const pending = [first]
@@ -153,17 +153,16 @@ export class Admission {
     return [...rivals]
   }
 
-  /** Keeps the outcomes, and returns those that are new. */
-  #record(outcomes: ReadonlyMap<LeaseKey, Outcome | undefined>): OutcomeChanges {
-    const changes = new Map<LeaseKey, OutcomeChange>()
-    for (const [key, after] of outcomes) {
-      const before = this.#outcomes.get(key)
-      if (isSame(before, after)) continue
-      changes.set(key, { before, after })
-      if (after === undefined) this.#outcomes.delete(key)
-      else this.#outcomes.set(key, after)
-    }
-    return changes
+  /** Keeps the outcome, and notes what it was before the update where it differs. */
+  #record(key: LeaseKey, after: Outcome | undefined, changes: Map<LeaseKey, OutcomeChange>): void {
+    const now = this.#outcomes.get(key)
+    if (isSame(now, after)) return
+    const noted = changes.get(key)
+    const before = noted === undefined ? now : noted.before
+    if (noted !== undefined && isSame(before, after)) changes.delete(key)
+    else changes.set(key, { before, after })
+    if (after === undefined) this.#outcomes.delete(key)
+    else this.#outcomes.set(key, after)
   }
 }
 

@@ -37,10 +37,14 @@ export class Claims {
     if (values?.size === 0) this.#shared.delete(name)
   }
 
-  /** Everybody who claims the name, when not all of them claim the same value. */
+  /** Whether those who claim the name do not all claim the same value. */
+  isContested(name: string): boolean {
+    return (this.#shared.get(name)?.size ?? 0) > 1
+  }
+
+  /** Everybody who claims a contested name. */
   *contestants(name: string): Generator<LeaseKey> {
-    const values = this.#shared.get(name)
-    if (values === undefined || values.size < 2) return
-    for (const keys of values.values()) yield* keys
+    if (!this.isContested(name)) return
+    for (const keys of this.#shared.get(name)?.values() ?? []) yield* keys
   }
 }

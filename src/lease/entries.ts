@@ -62,13 +62,6 @@ export interface Known<E extends Entry = Entry> {
   readonly result: Lease | string
 }
 
-/** Decodes the entries, by their keys. */
-export function readEntries<E extends Entry>(entries: Iterable<E>): Map<string, Known<E>> {
-  const known = new Map<string, Known<E>>()
-  for (const entry of entries) known.set(entry.key, { entry, result: tryDecode(entry) })
-  return known
-}
-
 /** What the entries stand for: leases, each with its entry, and the subnets of those that cannot be read. */
 export function readLeases<E extends Entry>(
   known: Iterable<Known<E>>,
@@ -100,9 +93,19 @@ export class Snapshots {
   #last: LeaseSnapshot | undefined
   #validUntil = Number.POSITIVE_INFINITY
 
-  /** @param known Entries that are decoded already. */
-  constructor(known: ReadonlyMap<string, Known> = new Map()) {
-    this.#known = new Map(known)
+  /** @param known All entries of the first snapshot, when they are decoded already. They are given away. */
+  constructor(known: Map<string, Known> = new Map()) {
+    this.#known = known
+  }
+
+  /** The first snapshot, of the entries that were given. */
+  begin({ config, incarnation }: Pick<Contents, 'config' | 'incarnation'>): Taken {
+    for (const { entry, result } of this.#known.values()) {
+      if (typeof result === 'string') this.#malformed.set(entry.key, result)
+      else if (result.key === entry.key) this.#leases.set(result.key, result)
+      else return this.#takeKnown({ config, incarnation })
+    }
+    return this.#next({ config, incarnation, changed: undefined, gone: new Map() })
   }
 
   /** When the first lease of the last snapshot expires, in milliseconds since the epoch. */
@@ -146,10 +149,7 @@ export class Snapshots {
       if (entry === undefined) this.#known.delete(key)
       else this.#remember(entry, this.#known)
     }
-    if (this.#aliased) {
-      const entries = [...this.#known.values()].map(({ entry }) => entry)
-      return this.take({ config, incarnation, entries: entries.sort((a, b) => a.created - b.created) }, 0)
-    }
+    if (this.#aliased) return this.#takeKnown({ config, incarnation })
     const changed = new Set<LeaseKey>()
     const gone = new Map<LeaseKey, Lease>()
     for (const [key, old] of before) {
@@ -164,6 +164,12 @@ export class Snapshots {
       this.#setFault(key, typeof result === 'string' ? result : undefined)
     }
     return this.#next({ config, incarnation, changed, gone })
+  }
+
+  /** What two spellings of one lease stand for depends on which is older. */
+  #takeKnown(contents: Pick<Contents, 'config' | 'incarnation'>): Taken {
+    const entries = [...this.#known.values()].map(({ entry }) => entry).sort((a, b) => a.created - b.created)
+    return this.take({ ...contents, entries }, 0)
   }
 
   /** Decodes what is new. */

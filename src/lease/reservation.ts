@@ -2,7 +2,7 @@
 
 import { familyBits, type Ip, ipFamily } from '../address/ip.ts'
 import { type Prefix, prefixFamily, prefixLength } from '../address/prefix.ts'
-import { type Entry, overlaps, tryDecode } from './entries.ts'
+import { type Entry, type Known, overlaps } from './entries.ts'
 import { formatLeaseKey, type Lease, type LeaseAttributes, sameHost } from './lease.ts'
 import { RegistryError } from './registry.ts'
 
@@ -13,9 +13,9 @@ export interface Reservation<E extends Entry> {
   readonly held: E | undefined
 }
 
-/** @param entries Those in force. @throws {RegistryError} */
+/** @param known The entries in force. @throws {RegistryError} */
 export function planReservation<E extends Entry>(
-  entries: Iterable<E>,
+  known: Iterable<Known<E>>,
   subnet: Prefix,
   publicIp: Ip,
 ): Reservation<E> {
@@ -29,9 +29,8 @@ export function planReservation<E extends Entry>(
     attributes: { publicIps, backendType: '', backendData: {} },
     held: undefined,
   }
-  for (const entry of entries) {
+  for (const { entry, result: lease } of known) {
     if (!overlaps(entry, subnets)) continue
-    const lease = tryDecode(entry)
     const own =
       typeof lease !== 'string' &&
       lease.key === formatLeaseKey(subnets) &&

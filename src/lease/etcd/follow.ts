@@ -48,12 +48,19 @@ const DELETE = 1
 /** A range whose answer stays bytes. */
 const RANGE: Method<RangeRequest, Buffer> = { ...KV.range, decode: (bytes) => bytes }
 
+export interface ListOptions {
+  /** What is kept as it is where it did not change. */
+  readonly known?: ReadonlyMap<string, Stored>
+  /** Sees each key as it comes, while etcd makes the next page. */
+  readonly visit?: (stored: Stored) => void
+}
+
 /** All keys of the spans at one revision. @throws {RegistryError} */
 export async function list(
   client: EtcdClient,
   spans: readonly Span[],
   signal: AbortSignal,
-  known?: ReadonlyMap<string, Stored>,
+  { known, visit }: ListOptions = {},
 ): Promise<Listing> {
   const stored = new Map<string, Stored>()
   let cluster = 0n
@@ -64,7 +71,9 @@ export async function list(
       if (revision === 0) revision = page.revision
       for (const fresh of readPairs(bytes, page, Date.now())) {
         const old = known?.get(fresh.key)
-        stored.set(fresh.key, old !== undefined && isSame(old, fresh) ? old : fresh)
+        const kept = old !== undefined && isSame(old, fresh) ? old : fresh
+        stored.set(kept.key, kept)
+        visit?.(kept)
       }
     }
   }
@@ -162,7 +171,7 @@ class Followed {
   async synchronise(signal: AbortSignal): Promise<Tick> {
     if (await this.#canResume(signal)) return { kind: 'changes', changes: new Map() }
     const before = { cluster: this.#cluster, revision: latest(this.#revisions), stored: this.#stored }
-    const now = this.#listed ?? (await list(this.#client, this.#spans, signal, before.stored))
+    const now = this.#listed ?? (await list(this.#client, this.#spans, signal, { known: before.stored }))
     this.#listed = undefined
     if (before.revision !== 0 && !isSameStore(before, now)) this.#replaced++
     this.#resumable = false

@@ -26,6 +26,8 @@ export interface Keys {
     changes: ReadonlyMap<string, Stored | undefined>,
   ) => ReadonlyMap<string, EtcdEntry | undefined>
   readonly entryOf: (stored: Stored) => EtcdEntry
+  /** Whether a key stands under `subnets`. */
+  readonly isLease: (key: string) => boolean
 }
 
 /**
@@ -45,6 +47,7 @@ export function keysUnder(prefix: string, ttl: number): Keys {
     created: stored.created,
     stored,
   })
+  const isLease = (key: string): boolean => key.startsWith(subnets)
   return {
     config: { from: posix.join(prefix, 'config') },
     subnets: keysFrom(subnets),
@@ -52,15 +55,16 @@ export function keysUnder(prefix: string, ttl: number): Keys {
     rivalsOf: ({ inet, inet6 }) =>
       inet === undefined ? { from: keyOf({ ...(inet6 && { inet6 }) }) } : keysFrom(keyOf({ inet })),
     entryOf,
+    isLease,
     entries: (stored) =>
       [...stored]
-        .filter(({ key }) => key.startsWith(subnets))
+        .filter(({ key }) => isLease(key))
         .map(entryOf)
         .sort((a, b) => a.created - b.created),
     changes: (changes) =>
       new Map(
         [...changes]
-          .filter(([key]) => key.startsWith(subnets))
+          .filter(([key]) => isLease(key))
           .map(([key, stored]) => [key.slice(subnets.length), stored && entryOf(stored)]),
       ),
   }

@@ -10,7 +10,7 @@ import { randomInt } from 'node:crypto'
 import type { Ip } from '../../address/ip.ts'
 import { type Prefix, prefixFamily } from '../../address/prefix.ts'
 import { chooseSubnets } from '../allocate.ts'
-import { entrySubnets, type Known, readEntries, readLeases, Snapshots, type Taken } from '../entries.ts'
+import { entrySubnets, type Known, readLeases, Snapshots, type Taken, tryDecode } from '../entries.ts'
 import type { Lease } from '../lease.ts'
 import { pause } from '../pause.ts'
 import {
@@ -49,13 +49,20 @@ const HOUR = 3_600_000
 /** How often others may be faster. Each time one of them has its lease: more means that something is wrong. */
 const ROUNDS = 100
 
+interface Claimed {
+  readonly lease: Lease
+  readonly listing: Listing
+  /** Of the listing, what was decoded. */
+  readonly known: Map<string, Known<EtcdEntry>>
+}
+
 export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   readonly name: string
   readonly #store: Store
   readonly #renewMargin: number
   readonly #closed = new AbortController()
   /** What the last claim read: the watch that follows it need not read it again. */
-  #read: { readonly listing: Listing; readonly known: ReadonlyMap<string, Known> } | undefined
+  #read: Pick<Claimed, 'listing' | 'known'> | undefined
   /** How many watches there are. */
   #watches = 0
 
@@ -73,13 +80,9 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   }
 
   async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    let known = new Map<string, Known<EtcdEntry>>()
-    const { lease, listing } = await this.#claim(this.#until(signal), (entries, revision) => {
-      known = readEntries(entries)
-      return planLease(request, known.values(), revision)
-    })
-    if (this.#watches === 0) this.#read = { listing, known }
-    return lease
+    const claimed = await this.#claim(this.#until(signal), (known, revision) => planLease(request, known, revision))
+    if (this.#watches === 0) this.#read = claimed
+    return claimed.lease
   }
 
   async *watch(signal: AbortSignal): AsyncGenerator<RegistryEvent> {
@@ -93,7 +96,8 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
 
   async *#events(signal: AbortSignal): AsyncGenerator<RegistryEvent> {
     const { keys } = this.#store
-    const { ticks, snapshots } = this.#follow(signal)
+    const { ticks, snapshots, listed } = this.#follow(signal)
+    let begun = listed
     /** The reasons of this outage that were given. */
     const reasons = new Set<string>()
     let config: string | undefined
@@ -108,7 +112,10 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
       if (tick.kind === 'contents') {
         config = tick.stored.get(keys.config.from)?.value
         incarnation = tick.incarnation
-        next = snapshots.take({ incarnation, config, entries: keys.entries(tick.stored.values()) }, 0)
+        next = tick.stored === begun
+          ? snapshots.begin({ incarnation, config })
+          : snapshots.take({ incarnation, config, entries: keys.entries(tick.stored.values()) }, 0)
+        begun = undefined
       } else {
         if (tick.changes.has(keys.config.from)) config = tick.changes.get(keys.config.from)?.value
         next = snapshots.change(keys.changes(tick.changes), { incarnation, config })
@@ -120,13 +127,17 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   }
 
   /** Begins with what the last claim read, if nothing has begun with it before. */
-  #follow(signal: AbortSignal): { readonly ticks: AsyncIterable<Tick>; readonly snapshots: Snapshots } {
+  #follow(signal: AbortSignal): {
+    readonly ticks: AsyncIterable<Tick>
+    readonly snapshots: Snapshots
+    readonly listed: Listing['stored'] | undefined
+  } {
     const { client, keys } = this.#store
     const spans = [keys.config, keys.subnets]
     const { listing, known } = this.#read ?? {}
     this.#read = undefined
     const ticks = gather((until) => follow(client, spans, until, listing), signal)
-    return { ticks, snapshots: new Snapshots(known) }
+    return { ticks, snapshots: new Snapshots(known), listed: listing?.stored }
   }
 
   hold(lease: Lease, signal: AbortSignal): Promise<'lost' | 'released'> {
@@ -141,8 +152,8 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
 
   async reserve(subnet: Prefix, publicIp: Ip): Promise<Lease> {
     const subnets = { [prefixFamily(subnet)]: subnet }
-    const { lease } = await this.#claim(this.#closed.signal, (entries, revision) => {
-      const { attributes, held } = planReservation(entries, subnet, publicIp)
+    const { lease } = await this.#claim(this.#closed.signal, (known, revision) => {
+      const { attributes, held } = planReservation(known, subnet, publicIp)
       return { subnets, attributes, held, reserved: true, removed: [], revision }
     })
     return lease
@@ -173,14 +184,24 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   /** Decides and writes, again while others are faster. The listing is as after the writing. */
   async #claim(
     signal: AbortSignal,
-    plan: (entries: readonly EtcdEntry[], revision: number) => Claim,
-  ): Promise<{ readonly lease: Lease; readonly listing: Listing }> {
+    plan: (known: readonly Known<EtcdEntry>[], revision: number) => Claim,
+  ): Promise<Claimed> {
     const { client, keys } = this.#store
     for (let round = 0; round < ROUNDS; round++) {
-      const listing = await list(client, [keys.config, keys.subnets], signal)
-      const claim = plan(keys.entries(listing.stored.values()), listing.revision)
+      const known = new Map<string, Known<EtcdEntry>>()
+      const visit = (stored: Stored): void => {
+        const entry = keys.isLease(stored.key) ? keys.entryOf(stored) : undefined
+        if (entry !== undefined) known.set(entry.key, { entry, result: tryDecode(entry) })
+      }
+      const listing = await list(client, [keys.config, keys.subnets], signal, { visit })
+      const claim = plan([...known.values()], listing.revision)
       const written = await writeClaim(this.#store, claim, signal)
-      if (written !== undefined) return { lease: written.lease, listing: after(listing, claim, written.stored) }
+      if (written !== undefined) {
+        const { lease, stored } = written
+        for (const { key } of claim.removed) known.delete(key)
+        known.set(lease.key, { entry: keys.entryOf(stored), result: lease })
+        return { lease, listing: after(listing, claim, stored), known }
+      }
       await pause(randomInt(10, 100), signal)
     }
     throw new RegistryError('unavailable', `${this.name}: other hosts took each subnet that was tried`)

@@ -5,23 +5,26 @@
  * names it, unless the kernel has no such objects (`ids` undefined).
  */
 
-import { type Entry, type Key, keyOf, nexthopKey, type Route, type Share } from '../state.ts'
+import { type Entry, type Key, type KernelState, keyOf, nexthopKey, type Route, type Share } from '../state.ts'
 import { Answers } from './answers.ts'
+import { Cells } from './cells.ts'
 import type { NexthopIds } from './nexthops.ts'
 
 export class Desired {
   readonly answers = new Answers()
-  readonly #entries = new Map<Key, Entry>()
+  readonly #cells: Cells
   /** How many shares beyond the first say the same entry: two leases of one host share its FDB entry. */
   readonly #extra = new Map<Key, number>()
   readonly #ids: NexthopIds | undefined
 
-  constructor(ids: NexthopIds | undefined) {
+  /** @param cells Where the entries are kept, beside what the kernel holds. */
+  constructor(ids: NexthopIds | undefined, cells = new Cells()) {
     this.#ids = ids
+    this.#cells = cells
   }
 
-  get entries(): ReadonlyMap<Key, Entry> {
-    return this.#entries
+  get entries(): KernelState {
+    return this.#cells.state('desired')
   }
 
   /**
@@ -41,18 +44,17 @@ export class Desired {
   renumber(id: number): Key[] {
     const touched: Key[] = []
     const taken = nexthopKey(id)
-    const isOurs = this.#ids?.avoid(id) === true && this.#entries.delete(taken)
-    if (!isOurs) return touched
-    touched.push(taken)
-    for (const [key, entry] of this.#entries) {
-      if (entry.kind === 'route' && entry.nexthop === id) this.#set(key, this.#realise(entry, touched), touched)
+    if (this.#ids?.avoid(id) !== true || this.#get(taken) === undefined) return touched
+    this.#set(taken, undefined, touched)
+    for (const { key, desired } of this.#cells.values()) {
+      if (desired?.kind === 'route' && desired.nexthop === id) this.#set(key, this.#realise(desired, touched), touched)
     }
     return touched
   }
 
   #add(entry: Entry, touched: Key[]): void {
     const key = keyOf(entry)
-    if (this.#entries.has(key)) this.#extra.set(key, (this.#extra.get(key) ?? 0) + 1)
+    if (this.#get(key) !== undefined) this.#extra.set(key, (this.#extra.get(key) ?? 0) + 1)
     this.#set(key, entry.kind === 'route' ? this.#realise(entry, touched) : entry, touched)
   }
 
@@ -70,7 +72,7 @@ export class Desired {
     if (this.#ids === undefined || link === undefined || gateway === undefined) return route
     const id = this.#ids.use(link, gateway)
     const key = nexthopKey(id)
-    if (!this.#entries.has(key)) this.#set(key, { kind: 'nexthop', id, link, gateway }, touched)
+    if (this.#get(key) === undefined) this.#set(key, { kind: 'nexthop', id, link, gateway }, touched)
     return { ...route, nexthop: id }
   }
 
@@ -81,8 +83,11 @@ export class Desired {
   }
 
   #set(key: Key, entry: Entry | undefined, touched: Key[]): void {
-    if (entry === undefined) this.#entries.delete(key)
-    else this.#entries.set(key, entry)
+    this.#cells.set('desired', key, entry)
     touched.push(key)
+  }
+
+  #get(key: Key): Entry | undefined {
+    return this.#cells.get(key)?.desired
   }
 }

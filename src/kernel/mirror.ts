@@ -41,13 +41,14 @@ import {
 import {
   type Entry,
   type Key,
-  type KernelState,
   keyOf,
   linkKey,
   nexthopKey,
   PROTOCOL,
   type Scope,
 } from '../state.ts'
+import type { Cells } from './cells.ts'
+import { diffEntry } from './diff.ts'
 import { readAddress, readFdb, readLink, readNeighbour, readNexthop, readRoute } from './read.ts'
 
 /** The groups that a subscription for a mirror joins. */
@@ -70,13 +71,9 @@ export async function hasNexthopObjects(connection: Connection): Promise<boolean
 const DUMP_ATTEMPTS = 10
 const DUMP_PAUSE = 20
 
-/** What an entry that was read is kept as: an equal one that is there anyway, so that each is held once. */
-export type Intern = (key: Key, entry: Entry) => Entry
-
 export class Mirror {
   readonly #scope: Scope
-  readonly #intern: Intern
-  readonly #entries = new Map<Key, Entry>()
+  readonly #cells: Cells
   /** The routes that use a nexthop object; as a rule it is one. */
   readonly #routesOf = new Map<number, readonly Key[]>()
   /** The keys of neighbours on links where they are answered on demand, each by its address as a prefix. */
@@ -88,14 +85,11 @@ export class Mirror {
   #stale = true
   #overruns = 0
 
-  constructor(scope: Scope, nexthopObjects: boolean, intern: Intern = (_key, entry) => entry) {
+  /** @param cells Where the entries are kept, beside what is desired. */
+  constructor(scope: Scope, nexthopObjects: boolean, cells: Cells) {
     this.#scope = scope
-    this.#intern = intern
+    this.#cells = cells
     this.#nexthopObjects = nexthopObjects
-  }
-
-  get state(): KernelState {
-    return this.#entries
   }
 
   /** Whether the state must be read anew before it is believed. */
@@ -114,7 +108,7 @@ export class Mirror {
     index === undefined ? undefined : this.#names.get(index)
 
   readonly #linkOf = (nexthop: number): string | undefined => {
-    const entry = this.#entries.get(nexthopKey(nexthop))
+    const entry = this.#cells.get(nexthopKey(nexthop))?.actual
     return entry?.kind === 'nexthop' ? entry.link : undefined
   }
 
@@ -126,11 +120,6 @@ export class Mirror {
   /** The neighbours in the subnet that are answered on demand, in whatever state. */
   onDemand(subnet: Prefix): Key[] {
     return this.#onDemand.overlapping(subnet).flat()
-  }
-
-  /** Holds the entry that is desired in place of an equal one. */
-  share(key: Key, entry: Entry): void {
-    if (this.#entries.has(key)) this.#entries.set(key, entry)
   }
 
   invalidate(): void {
@@ -151,7 +140,7 @@ export class Mirror {
 
   /** Reads everything that is ours. The subscription must be open before. @throws {NetlinkError} */
   async read(connection: Connection): Promise<void> {
-    this.#entries.clear()
+    this.#cells.clear('actual')
     this.#routesOf.clear()
     this.#onDemand = new PrefixMap()
     this.#stale = false
@@ -242,7 +231,7 @@ export class Mirror {
     // A bridge tells of its ports, ours if it is one, in messages of its own family.
     if (decoded.family !== AF_UNSPEC) return
     const name = this.#names.get(decoded.index) ?? decoded.name ?? ''
-    const known = this.#entries.get(linkKey(name))
+    const known = this.#cells.get(linkKey(name))?.actual
     if (!this.#scope.links.has(name)) return
     const link = readLink(decoded, known?.kind === 'link' ? known.appProbes : 0)
     const same = known?.kind === 'link' && link?.name === name && link.up === known.up
@@ -258,7 +247,7 @@ export class Mirror {
     this.#put(nexthop, type === RTM_NEWNEXTHOP, changed)
     if (type === RTM_NEWNEXTHOP || nexthop === undefined) return
     for (const key of this.#routesOf.get(nexthop.id) ?? []) {
-      this.#delete(key, this.#entries.get(key))
+      this.#delete(key)
       changed.add(key)
     }
   }
@@ -267,22 +256,24 @@ export class Mirror {
     if (entry === undefined) return
     const key = keyOf(entry)
     if (present) this.#set(key, entry)
-    else this.#delete(key, this.#entries.get(key))
+    else this.#delete(key)
     changed.add(key)
   }
 
+  /** An entry that is as desired is held once. */
   #set(key: Key, entry: Entry): void {
-    const before = this.#entries.get(key)
-    const kept = this.#intern(key, entry)
-    this.#entries.set(key, kept)
-    if (before === kept) return
-    if (before !== undefined) this.#unlist(key, before)
+    const { desired, actual } = this.#cells.get(key) ?? {}
+    const kept = desired !== undefined && diffEntry(key, desired, entry) === undefined ? desired : entry
+    this.#cells.set('actual', key, kept)
+    if (actual === kept) return
+    if (actual !== undefined) this.#unlist(key, actual)
     this.#list(key, kept)
   }
 
-  #delete(key: Key, entry: Entry | undefined): void {
+  #delete(key: Key): void {
+    const entry = this.#cells.get(key)?.actual
     if (entry === undefined) return
-    this.#entries.delete(key)
+    this.#cells.set('actual', key, undefined)
     this.#unlist(key, entry)
   }
 

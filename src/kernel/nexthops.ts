@@ -14,14 +14,15 @@ import type { Ip } from '../address/ip.ts'
 const FIRST_ID = 84 * 2 ** 24
 
 export class NexthopIds {
-  readonly #byGateway = new Map<string, { id: number; users: number }>()
+  /** By link and gateway. */
+  readonly #given = new Map<string, Map<Ip, { id: number; users: number }>>()
   readonly #taken = new Set<number>()
   #next = FIRST_ID
 
   /** An object of ours that the kernel holds: its gateway keeps this id. */
   keep(id: number, link: string, gateway: Ip): void {
-    const gatewayKey = `${link} ${gateway}`
-    if (!this.#byGateway.has(gatewayKey)) this.#byGateway.set(gatewayKey, { id, users: 0 })
+    const gateways = this.#gateways(link)
+    if (!gateways.has(gateway)) gateways.set(gateway, { id, users: 0 })
     this.#taken.add(id)
   }
 
@@ -32,29 +33,35 @@ export class NexthopIds {
       this.#taken.add(id)
       return false
     }
-    for (const [gatewayKey, given] of this.#byGateway) {
-      if (given.id === id) return this.#byGateway.delete(gatewayKey)
+    for (const gateways of this.#given.values()) {
+      for (const [gateway, given] of gateways) if (given.id === id) return gateways.delete(gateway)
     }
     return false
   }
 
   /** The id for one more route through the gateway. */
   use(link: string, gateway: Ip): number {
-    const gatewayKey = `${link} ${gateway}`
-    const given = this.#byGateway.get(gatewayKey) ?? { id: this.#free(), users: 0 }
+    const gateways = this.#gateways(link)
+    const given = gateways.get(gateway) ?? { id: this.#free(), users: 0 }
     given.users++
-    this.#byGateway.set(gatewayKey, given)
+    gateways.set(gateway, given)
     return given.id
   }
 
   /** One route less through the gateway. Returns the id when it was the last: then the object is to go. */
   release(link: string, gateway: Ip): number | undefined {
-    const gatewayKey = `${link} ${gateway}`
-    const given = this.#byGateway.get(gatewayKey)
+    const gateways = this.#gateways(link)
+    const given = gateways.get(gateway)
     if (given === undefined || --given.users > 0) return undefined
-    this.#byGateway.delete(gatewayKey)
+    gateways.delete(gateway)
     this.#taken.delete(given.id)
     return given.id
+  }
+
+  #gateways(link: string): Map<Ip, { id: number; users: number }> {
+    const gateways = this.#given.get(link) ?? new Map<Ip, { id: number; users: number }>()
+    this.#given.set(link, gateways)
+    return gateways
   }
 
   #free(): number {

@@ -22,6 +22,7 @@ import {
 } from '../state.ts'
 import { applyOperations } from './apply.ts'
 import { Bell } from './bell.ts'
+import { type Cell, Cells } from './cells.ts'
 import { Desired } from './desired.ts'
 import { diffEntry, orderOperations } from './diff.ts'
 import { hasNexthopObjects, Mirror, mirrorGroups } from './mirror.ts'
@@ -55,6 +56,7 @@ export class Reconciler implements Disposable {
   readonly #scope: Scope
   readonly #connection: Connection
   readonly #subscription: Subscription
+  readonly #cells = new Cells()
   readonly #mirror: Mirror
   readonly #desired: Desired
   readonly #retries = new Retries()
@@ -71,11 +73,8 @@ export class Reconciler implements Disposable {
     this.#scope = scope
     this.#connection = connection
     this.#subscription = subscription
-    this.#desired = new Desired(ids)
-    this.#mirror = new Mirror(scope, ids !== undefined, (key, entry) => {
-      const wanted = this.#desired.entries.get(key)
-      return wanted === undefined || diffEntry(key, wanted, entry) !== undefined ? entry : wanted
-    })
+    this.#desired = new Desired(ids, this.#cells)
+    this.#mirror = new Mirror(scope, ids !== undefined, this.#cells)
   }
 
   /** Subscribes and reads what the kernel holds. Changes nothing. @throws {NetlinkError} */
@@ -99,11 +98,11 @@ export class Reconciler implements Disposable {
   }
 
   get desired(): KernelState {
-    return this.#desired.entries
+    return this.#cells.state('desired')
   }
 
   get actual(): KernelState {
-    return this.#mirror.state
+    return this.#cells.state('actual')
   }
 
   /** What is not as desired, and why. */
@@ -211,7 +210,7 @@ export class Reconciler implements Disposable {
    * be read again; and as long as a link is missing or wrong, there is nothing to do on it.
    */
   #diff(turn: Turn): readonly Operation[] {
-    const links = [...this.#scope.links].map((name) => this.#look(linkKey(name), turn))
+    const links = [...this.#scope.links].map((name) => this.#step(this.#cell(linkKey(name)), turn))
     const wrong = links.filter((operation) => operation !== undefined)
     const now = this.#ready(wrong, turn)
     if (now.length > 0 || wrong.some(({ verb }) => verb !== 'change')) {
@@ -219,16 +218,11 @@ export class Reconciler implements Disposable {
       return now
     }
     const operations: Operation[] = []
-    const take = (key: Key, operation: Operation | undefined): void => {
-      if (operation === undefined) this.#planned.delete(key)
+    for (const cell of this.#everything ? this.#cells.values() : this.#dueCells()) {
+      const operation = this.#step(cell, turn)
+      if (operation === undefined) this.#planned.delete(cell.key)
       else if (operation.entry.kind !== 'link') operations.push(operation)
     }
-    if (this.#everything) {
-      for (const [key, desired] of this.desired) take(key, this.#step(key, desired, this.actual.get(key), turn))
-      for (const [key, actual] of this.actual) {
-        if (!this.desired.has(key)) take(key, this.#step(key, undefined, actual, turn))
-      }
-    } else for (const key of this.#due) take(key, this.#look(key, turn))
     this.#everything = false
     this.#due.clear()
     return this.#ready(orderOperations(operations), turn)
@@ -247,12 +241,16 @@ export class Reconciler implements Disposable {
     })
   }
 
-  #look(key: Key, turn: Turn): Operation | undefined {
-    return this.#step(key, this.desired.get(key), this.actual.get(key), turn)
+  *#dueCells(): Generator<Cell> {
+    for (const key of this.#due) yield this.#cell(key)
+  }
+
+  #cell(key: Key): Cell {
+    return this.#cells.get(key) ?? { key, desired: undefined, actual: undefined }
   }
 
   /** The step for one key; undefined when the kernel is as desired, or when what it holds is not ours. */
-  #step(key: Key, planned: Entry | undefined, actual: Entry | undefined, turn: Turn): Operation | undefined {
+  #step({ key, desired: planned, actual }: Cell, turn: Turn): Operation | undefined {
     const desired = planned ?? this.#answer(actual)
     if (desired === undefined && actual !== undefined && !owns(this.#scope, actual)) {
       return this.#leave(key, actual, turn)
@@ -261,7 +259,8 @@ export class Reconciler implements Disposable {
     const operation = diffEntry(key, desired, actual)
     if (operation !== undefined) return operation
     this.#retries.settled(key)
-    if (planned !== undefined && planned !== actual) this.#mirror.share(key, planned)
+    // An equal one is held once.
+    if (planned !== undefined && planned !== actual) this.#cells.set('actual', key, planned)
     return undefined
   }
 
@@ -297,7 +296,8 @@ export class Reconciler implements Disposable {
     const failures = await applyOperations(this.#connection, operations, this.#mirror.indexOf)
     const failed = new Set(failures.map(({ operation }) => operation))
     // Looking at all costs less than to list them when they are most of what there is.
-    if (2 * operations.length > Math.max(this.desired.size, this.actual.size)) this.#everything = true
+    const most = Math.max(this.#cells.size('desired'), this.#cells.size('actual'))
+    if (2 * operations.length > most) this.#everything = true
     for (const operation of operations) {
       const { key } = operation
       turn.operations.push(operation)

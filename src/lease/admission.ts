@@ -57,7 +57,8 @@ interface Candidate {
 export class Admission {
   readonly #rules: AdmissionRules
   readonly #outcomes = new Map<LeaseKey, Outcome>()
-  readonly #candidates = new Map<LeaseKey, Candidate>()
+  /** The leases that are good by themselves. What they claim is a function of each, and not kept. */
+  readonly #candidates = new Map<LeaseKey, Lease>()
   readonly #subnets = new PrefixMap<LeaseKey[]>()
   readonly #claims = new Claims()
 
@@ -85,7 +86,7 @@ export class Admission {
       this.#record(key, good ? { kind: 'admitted', lease: result.lease } : result, changes)
     }
     const tied = new Set([...before, ...this.#contested([...before, ...met])])
-    const rivals = [...tied].flatMap((key) => this.#candidates.get(key) ?? [])
+    const rivals = [...tied].flatMap((key) => this.#candidate(key) ?? [])
     for (const [key, outcome] of decide(rivals)) this.#record(key, outcome, changes)
     return changes
   }
@@ -94,7 +95,7 @@ export class Admission {
   #remember(candidate: Candidate): boolean {
     const { key, subnets } = candidate.lease
     let meets = false
-    this.#candidates.set(key, candidate)
+    this.#candidates.set(key, candidate.lease)
     for (const subnet of Object.values(subnets)) {
       meets ||= this.#subnets.overlapping(subnet).length > 0
       const keys = this.#subnets.get(subnet)
@@ -109,7 +110,7 @@ export class Admission {
   }
 
   #forget(key: LeaseKey): void {
-    const candidate = this.#candidates.get(key)
+    const candidate = this.#candidate(key)
     if (candidate === undefined) return
     this.#candidates.delete(key)
     for (const subnet of Object.values(candidate.lease.subnets)) {
@@ -120,6 +121,11 @@ export class Admission {
     for (const claim of candidate.claims) this.#claims.delete(claim, key)
   }
 
+  #candidate(key: LeaseKey): Candidate | undefined {
+    const lease = this.#candidates.get(key)
+    return lease && candidateOf(lease, this.#rules)
+  }
+
   /** Those among the keys that contradict another candidate, and all that a chain of contradictions ties to them. */
   #contested(keys: Iterable<LeaseKey>): Set<LeaseKey> {
     const found = new Set<LeaseKey>()
@@ -127,8 +133,8 @@ export class Admission {
     for (const first of keys) {
       const pending = [first]
       for (let key = pending.pop(); key !== undefined; key = pending.pop()) {
-        const candidate = this.#candidates.get(key)
-        if (candidate === undefined || found.has(key)) continue
+        const candidate = found.has(key) ? undefined : this.#candidate(key)
+        if (candidate === undefined) continue
         const rivals = this.#rivals(candidate, looked)
         if (rivals.length === 0 && key === first) continue
         found.add(key)
@@ -228,6 +234,12 @@ function judgeAlone(lease: Lease, { ranges, self, backendType, judge }: Admissio
   const result = judge(ours)
   if ('refused' in result) return { kind: 'refused', reason: result.refused }
   return { kind: 'candidate', lease: ours, claims: result.claims }
+}
+
+/** Of a lease that was judged good. */
+function candidateOf(lease: Lease, { judge }: AdmissionRules): Candidate {
+  const result = judge(lease)
+  return { kind: 'candidate', lease, claims: 'claims' in result ? result.claims : [] }
 }
 
 function foreignType(type: string, ours: string): string | undefined {

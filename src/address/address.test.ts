@@ -83,7 +83,10 @@ test('what kind of address it is', () => {
 
 /** Near one another, so that they meet. */
 const PREFIX = fc
-  .tuple(fc.constantFrom('10.1.2.3', '10.1.2.128', '10.0.0.0', '255.255.255.255', 'fd00::1', 'fd00:0:0:1::'), fc.nat(128))
+  .tuple(
+    fc.constantFrom('10.1.2.3', '10.1.2.128', '10.0.0.0', '255.255.255.255', 'fd00::1', 'fd00:0:0:1::'),
+    fc.nat(128),
+  )
   .map(([ip, length]): Prefix => prefixOf(ip as Ip, ip.includes(':') ? length : length % 33))
 
 function bounds(prefix: Prefix): readonly [family: string, first: bigint, last: bigint] {

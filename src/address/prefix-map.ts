@@ -1,14 +1,25 @@
 /** Values by prefix, found by what shares an address with them. */
 
 import { type Family, familyBits, type Ip, ipFamily } from './ip.ts'
-import { type Prefix, prefixCovers, prefixBase, prefixFamily, prefixLength, prefixOf, subPrefixes } from './prefix.ts'
+import {
+  type Prefix,
+  prefixCovers,
+  prefixBase,
+  prefixFamily,
+  prefixLength,
+  prefixOf,
+  subPrefixes,
+} from './prefix.ts'
 
 /**
  * A table for each prefix length in use, as routers have had them: a look-up is one probe for each length. Subnets of
  * one network have one length as a rule, so it is one probe, and an entry costs what it costs in a Map.
  */
 export class PrefixMap<V> {
-  readonly #tables: Readonly<Record<Family, Map<number, Map<Prefix, V>>>> = { inet: new Map(), inet6: new Map() }
+  readonly #tables: Readonly<Record<Family, Map<number, Map<Prefix, V>>>> = {
+    inet: new Map(),
+    inet6: new Map(),
+  }
 
   get(prefix: Prefix): V | undefined {
     return this.#tables[prefixFamily(prefix)].get(prefixLength(prefix))?.get(prefix)

@@ -60,7 +60,8 @@ export function prefixBase(prefix: Prefix): Ip {
 
 export function prefixLength(prefix: Prefix): number {
   let length = 0
-  for (let i = prefix.lastIndexOf('/') + 1; i < prefix.length; i++) length = 10 * length + prefix.charCodeAt(i) - ZERO
+  for (let i = prefix.lastIndexOf('/') + 1; i < prefix.length; i++)
+    length = 10 * length + prefix.charCodeAt(i) - ZERO
   return length
 }
 
@@ -118,7 +119,8 @@ function mask(bytes: Uint8Array, length: number): boolean {
 function agree(a: Ip, b: Ip, length: number): boolean {
   const bits = ipv4Bits(a)
   const others = ipv4Bits(b)
-  if (bits !== undefined && others !== undefined) return length === 0 || (bits ^ others) >>> (32 - length) === 0
+  if (bits !== undefined && others !== undefined)
+    return length === 0 || (bits ^ others) >>> (32 - length) === 0
   if (bits !== others) return false
   const [first, second] = [ipBytes(a), ipBytes(b)]
   mask(first, length)

@@ -36,7 +36,12 @@ export class Cells {
     const cell = this.#cells.get(key)
     if (cell === undefined) {
       if (entry === undefined) return
-      this.#cells.set(key, side === 'desired' ? { key, desired: entry, actual: undefined } : { key, desired: undefined, actual: entry })
+      this.#cells.set(
+        key,
+        side === 'desired'
+          ? { key, desired: entry, actual: undefined }
+          : { key, desired: undefined, actual: entry },
+      )
       this.#sizes[side]++
       return
     }

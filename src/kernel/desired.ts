@@ -5,7 +5,15 @@
  * names it, unless the kernel has no such objects (`ids` undefined).
  */
 
-import { type Entry, type Key, type KernelState, keyOf, nexthopKey, type Route, type Share } from '../state.ts'
+import {
+  type Entry,
+  type Key,
+  type KernelState,
+  keyOf,
+  nexthopKey,
+  type Route,
+  type Share,
+} from '../state.ts'
 import { Answers } from './answers.ts'
 import { Cells } from './cells.ts'
 import type { NexthopIds } from './nexthops.ts'
@@ -47,7 +55,8 @@ export class Desired {
     if (this.#ids?.avoid(id) !== true || this.#get(taken) === undefined) return touched
     this.#set(taken, undefined, touched)
     for (const { key, desired } of this.#cells.values()) {
-      if (desired?.kind === 'route' && desired.nexthop === id) this.#set(key, this.#realise(desired, touched), touched)
+      if (desired?.kind === 'route' && desired.nexthop === id)
+        this.#set(key, this.#realise(desired, touched), touched)
     }
     return touched
   }

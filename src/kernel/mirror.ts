@@ -38,15 +38,7 @@ import {
   RTNLGRP_NEIGH,
   RTNLGRP_NEXTHOP,
 } from '../netlink/rtnetlink.ts'
-import {
-  type Entry,
-  type Key,
-  keyOf,
-  linkKey,
-  nexthopKey,
-  PROTOCOL,
-  type Scope,
-} from '../state.ts'
+import { type Entry, type Key, keyOf, linkKey, nexthopKey, PROTOCOL, type Scope } from '../state.ts'
 import type { Cells } from './cells.ts'
 import { diffEntry } from './diff.ts'
 import { readAddress, readFdb, readLink, readNeighbour, readNexthop, readRoute } from './read.ts'

@@ -17,16 +17,19 @@ import {
 export async function buildUnderlay(lab: Lab): Promise<void> {
   for (const { namespace } of allNamespaces(lab)) await run('ip', ['netns', 'add', namespace])
   await ipBatch(lab.underlay.namespace, ['link set lo up', 'link add br0 type bridge', 'link set br0 up'])
-  for (const host of lab.hosts) {
-    await ipBatch(host.namespace, [
-      'link set lo up',
-      `link add eth0 type veth peer name ${host.name} netns ${lab.underlay.namespace}`,
-      `address add ${host.publicIp}/24 dev eth0`,
-      'link set eth0 up',
-    ])
-    await ipBatch(lab.underlay.namespace, [`link set ${host.name} master br0 up`])
-    await writeSysctl(host, 'net/ipv4/ip_forward', '1')
-  }
+  for (const host of lab.hosts) await buildHost(lab, host)
+}
+
+/** What a host has in its namespace, which is empty: its wire to the underlay. */
+export async function buildHost({ underlay }: Lab, host: LabHost): Promise<void> {
+  await ipBatch(host.namespace, [
+    'link set lo up',
+    `link add eth0 type veth peer name ${host.name} netns ${underlay.namespace}`,
+    `address add ${host.publicIp}/24 dev eth0`,
+    'link set eth0 up',
+  ])
+  await ipBatch(underlay.namespace, [`link set ${host.name} master br0 up`])
+  await writeSysctl(host, 'net/ipv4/ip_forward', '1')
 }
 
 /** What Docker does with subnet.env: a bridge with the first address, containers behind it, the MTU on all of them. */

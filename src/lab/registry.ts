@@ -19,8 +19,8 @@ import { type Lab, LabError, type LabHost, UNDERLAY_IP } from './topology.ts'
 /** The words that start tweed: `node src/main.ts`. */
 export type Program = readonly string[]
 
-const ETCD_URL = `http://${UNDERLAY_IP}:2379`
-const ETCD_PREFIX = '/flannel/network'
+export const ETCD_URL = `http://${UNDERLAY_IP}:2379`
+export const ETCD_PREFIX = '/flannel/network'
 const ETCD_PATIENCE = 10_000
 
 /** The flags that name the registry, for the agent and for admin commands. */

@@ -160,7 +160,12 @@ test('one changed lease among 20,000 is judged alone', () => {
   const changes = admission.update({ leases, changed: new Set([moved.key]) })
   assert.deepEqual(
     [...changes],
-    [[moved.key, { before: { kind: 'admitted', lease: peers[0] }, after: { kind: 'admitted', lease: moved } }]],
+    [
+      [
+        moved.key,
+        { before: { kind: 'admitted', lease: peers[0] }, after: { kind: 'admitted', lease: moved } },
+      ],
+    ],
   )
   // The one that comes, and the one that goes: what it claimed is taken back.
   assert.equal(judged, 3)

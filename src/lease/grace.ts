@@ -76,7 +76,10 @@ export class Grace {
   }
 
   /** What was there and is not. */
-  #absent(last: LeaseSnapshot | undefined, { leases, changed, gone }: LeaseSnapshot): Iterable<[LeaseKey, Lease]> {
+  #absent(
+    last: LeaseSnapshot | undefined,
+    { leases, changed, gone }: LeaseSnapshot,
+  ): Iterable<[LeaseKey, Lease]> {
     // The first snapshot of another watch says nothing of what the last watch knew.
     if (changed !== undefined || last === undefined) return gone
     return [...last.leases].filter(([key]) => !leases.has(key))

@@ -69,7 +69,8 @@ function parseSubnet(key: string, ip: string, length: string, family: Family): P
   try {
     const bits = Number(length)
     const base = parseIp(ip)
-    if (ipFamily(base) === family && bits < familyBits(family) && `${bits}` === length) return prefixOf(base, bits)
+    if (ipFamily(base) === family && bits < familyBits(family) && `${bits}` === length)
+      return prefixOf(base, bits)
   } catch (error) {
     if (!(error instanceof AddressError)) throw error
   }

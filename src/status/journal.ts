@@ -286,7 +286,8 @@ export class Journal {
     }
   }
 
-  readonly #shareOf: ShareOf = (lease) => this.#membership?.backend.peer(lease) ?? { entries: [], answers: [] }
+  readonly #shareOf: ShareOf = (lease) =>
+    this.#membership?.backend.peer(lease) ?? { entries: [], answers: [] }
 
   /** @param known Whether a good one is no news: it was good before, or there from the start. */
   #tellOutcome(key: LeaseKey, outcome: Outcome, lease: Lease, known: boolean): void {

@@ -122,7 +122,8 @@ async function isContested(
   })
   const { kvs } = await client.call(KV.range, request, signal)
   return kvs.some(
-    ({ key, createRevision }) => Number(createRevision) < created && overlaps({ key: key.toString() }, subnets),
+    ({ key, createRevision }) =>
+      Number(createRevision) < created && overlaps({ key: key.toString() }, subnets),
   )
 }
 

@@ -89,7 +89,11 @@ async function* pages(
 ): AsyncGenerator<{ readonly bytes: Buffer; readonly page: Page }> {
   const rangeEnd = Buffer.from(to)
   const ask = (key: Buffer, revision: number): Promise<Buffer> =>
-    client.call(RANGE, RangeRequest.create({ key, rangeEnd, limit: PAGE, revision: BigInt(revision) }), signal)
+    client.call(
+      RANGE,
+      RangeRequest.create({ key, rangeEnd, limit: PAGE, revision: BigInt(revision) }),
+      signal,
+    )
   let next: Promise<Buffer> | undefined = ask(Buffer.from(from), atRevision)
   while (next !== undefined) {
     const bytes = await next

@@ -237,7 +237,9 @@ function outcome(said: IncomingHttpHeaders, failure: Error | undefined): GrpcErr
   const http = said[':status']
   const why =
     failure?.message ??
-    (http === undefined || http === '200' ? 'the connection was closed' : `it answers with HTTP status ${http}`)
+    (http === undefined || http === '200'
+      ? 'the connection was closed'
+      : `it answers with HTTP status ${http}`)
   return new GrpcError(status.UNAVAILABLE, why, { cause: failure })
 }
 

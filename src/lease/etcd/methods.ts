@@ -47,7 +47,12 @@ export const LEASE = {
 } as const
 
 /** A stream of requests, and one of answers. */
-export const WATCH: Method<WatchRequest, WatchResponse> = method('Watch', 'Watch', WatchRequest, WatchResponse)
+export const WATCH: Method<WatchRequest, WatchResponse> = method(
+  'Watch',
+  'Watch',
+  WatchRequest,
+  WatchResponse,
+)
 
 export const AUTHENTICATE = method('Auth', 'Authenticate', AuthenticateRequest, AuthenticateResponse)
 

@@ -80,7 +80,9 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   }
 
   async acquire(request: LeaseRequest, signal: AbortSignal): Promise<Lease> {
-    const claimed = await this.#claim(this.#until(signal), (known, revision) => planLease(request, known, revision))
+    const claimed = await this.#claim(this.#until(signal), (known, revision) =>
+      planLease(request, known, revision),
+    )
     if (this.#watches === 0) this.#read = claimed
     return claimed.lease
   }
@@ -112,9 +114,10 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
       if (tick.kind === 'contents') {
         config = tick.stored.get(keys.config.from)?.value
         incarnation = tick.incarnation
-        next = tick.stored === begun
-          ? snapshots.begin({ incarnation, config })
-          : snapshots.take({ incarnation, config, entries: keys.entries(tick.stored.values()) }, 0)
+        next =
+          tick.stored === begun
+            ? snapshots.begin({ incarnation, config })
+            : snapshots.take({ incarnation, config, entries: keys.entries(tick.stored.values()) }, 0)
         begun = undefined
       } else {
         if (tick.changes.has(keys.config.from)) config = tick.changes.get(keys.config.from)?.value

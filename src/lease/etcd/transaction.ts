@@ -22,11 +22,7 @@ export async function commit(
   signal: AbortSignal,
 ): Promise<number | undefined> {
   try {
-    const { succeeded, header } = await client.call(
-      KV.txn,
-      TxnRequest.create({ compare, success }),
-      signal,
-    )
+    const { succeeded, header } = await client.call(KV.txn, TxnRequest.create({ compare, success }), signal)
     return succeeded ? Number(header?.revision) : undefined
   } catch (error) {
     if (statusOf(error) === status.NOT_FOUND) return undefined

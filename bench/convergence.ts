@@ -1,0 +1,120 @@
+/**
+ * From the start of the process until everything is in the kernel, over N, in both modes; beside it the floor, and the
+ * time of `etcdctl get --prefix` for the same keys.
+ */
+
+import { ETCD_PREFIX, ETCD_URL } from '../src/lab/registry.ts'
+import { Arrivals, checkArrived } from './arrivals.ts'
+import type { Bench, Options } from './bench.ts'
+import { type Claim, type Measured, medianOf, type Row } from './measure.ts'
+import { count, type Mode } from './network.ts'
+import { Agent, type Programs, timed } from './programs.ts'
+import { Stage } from './stage.ts'
+
+const MODES = ['static', 'l3miss'] as const
+/** flanneld needs 10 s for 10,000 leases and minutes for more, and has no L3 misses since 0.9. */
+const MOST_FOR_PEER = 10_000
+
+export const convergence: Bench = {
+  name: 'convergence',
+  summary: 'process start → everything programmed, over N, in both modes; with the floor and etcdctl',
+  run: (programs, options) =>
+    Stage.with(1, options.tell, async (stage): Promise<Measured> => {
+      const rows: Row[] = []
+      for (const mode of MODES) {
+        for (const peers of options.leases) {
+          options.tell(`convergence: ${caseName(mode, peers)}`)
+          await stage.network(mode, peers)
+          rows.push(...(await measure(stage, programs, mode, peers, options)))
+        }
+      }
+      return { rows, claims: claims(rows, options.leases) }
+    }),
+}
+
+function caseName(mode: Mode, peers: number): string {
+  return `${mode}, ${count(peers)} leases`
+}
+
+/** The candidates in turn, again and again, so that a machine that changes its pace changes it for all. */
+async function measure(
+  stage: Stage,
+  programs: Programs,
+  mode: Mode,
+  peers: number,
+  { runs }: Options,
+): Promise<Row[]> {
+  const takesPart = programs.peer !== undefined && mode === 'static' && peers <= MOST_FOR_PEER
+  const candidates: Record<string, () => Promise<number>> = {
+    tweed: () => agentRun(stage, programs, [programs.tweed, 'agent'], mode, peers),
+    floor: () => floorRun(stage, programs, mode, peers),
+    'etcdctl get': () => etcdctlRun(stage),
+    ...(takesPart && { peer: () => agentRun(stage, programs, [programs.peer ?? ''], mode, peers) }),
+  }
+  const samples = new Map(Object.keys(candidates).map((name) => [name, [] as number[]]))
+  for (let i = 0; i < runs; i++) {
+    for (const [name, once] of Object.entries(candidates)) samples.get(name)?.push(await once())
+  }
+  return [...samples].map(([candidate, figures]) => ({
+    case: caseName(mode, peers),
+    candidate,
+    unit: 'ms',
+    samples: figures,
+  }))
+}
+
+async function agentRun(
+  stage: Stage,
+  programs: Programs,
+  program: readonly string[],
+  mode: Mode,
+  peers: number,
+): Promise<number> {
+  const host = stage.host(0)
+  await stage.renew(host)
+  const arrivals = await Arrivals.watch(programs, host, mode, peers)
+  const began = process.hrtime.bigint()
+  const agent = Agent.start(program, host)
+  try {
+    const took = Number((await arrivals.last(agent)) - began) / 1e6
+    await checkArrived(host, mode, peers)
+    return took
+  } finally {
+    await agent.stop()
+  }
+}
+
+async function floorRun(stage: Stage, { floor }: Programs, mode: Mode, peers: number): Promise<number> {
+  const host = stage.host(0)
+  await stage.renew(host)
+  const { output } = await timed(host, [floor, `${peers}`, mode])
+  return Number(/^sum (\d+)$/m.exec(output)?.[1]) / 1000
+}
+
+async function etcdctlRun(stage: Stage): Promise<number> {
+  const command = `exec etcdctl get --prefix ${ETCD_PREFIX}/subnets >/dev/null`
+  const env = { ETCDCTL_API: '3', ETCDCTL_ENDPOINTS: ETCD_URL }
+  return (await timed(stage.lab.underlay, ['sh', '-c', command], env)).took
+}
+
+function claims(rows: readonly Row[], leases: readonly number[]): Claim[] {
+  const all: Claim[] = []
+  for (const mode of MODES) {
+    const of = (peers: number, candidate: string): number => medianOf(rows, caseName(mode, peers), candidate)
+    for (const peers of [10_000, 40_000].filter((n) => leases.includes(n))) {
+      const sum = of(peers, 'floor') + of(peers, 'etcdctl get')
+      all.push({
+        what: `${caseName(mode, peers)}: tweed / (floor + etcdctl get)`,
+        measured: of(peers, 'tweed') / sum,
+        bound: 2,
+      })
+    }
+    const growth = of(40_000, 'tweed') / of(10_000, 'tweed')
+    if (!Number.isNaN(growth))
+      all.push({ what: `${mode}: tweed at 40,000 / at 10,000`, measured: growth, bound: 5 })
+    const peer = of(10_000, 'tweed') / of(10_000, 'peer')
+    if (!Number.isNaN(peer))
+      all.push({ what: `${caseName(mode, 10_000)}: tweed / peer`, measured: peer, bound: 1 / 8 })
+  }
+  return all
+}

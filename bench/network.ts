@@ -1,0 +1,39 @@
+/** The network of the benches: N peers that are nothing but leases, and a host that is to know them. */
+
+/** What a peer says of itself; `floor.c` and `arrivals.c` know the same numbers. */
+export interface Peer {
+  /** `10.0.1.0-24` */
+  readonly key: string
+  /** `10.0.1.0/24` */
+  readonly subnet: string
+  readonly mac: string
+  /** As flannel writes it. */
+  readonly value: string
+}
+
+/** @param i From 1 to 65,023. */
+export function peer(i: number): Peer {
+  const base = `10.${i >> 8}.${i & 255}.0`
+  const mac = `02:42:00:${[i >> 16, (i >> 8) & 255, i & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`
+  const publicIp = `172.${16 + (i >> 16)}.${(i >> 8) & 255}.${i & 255}`
+  const data = { VNI: 1, VtepMAC: mac }
+  return {
+    key: `${base}-24`,
+    subnet: `${base}/24`,
+    mac,
+    value: JSON.stringify({ PublicIP: publicIp, PublicIPv6: null, BackendType: 'vxlan', BackendData: data }),
+  }
+}
+
+export type Mode = 'static' | 'l3miss'
+
+/** The hosts' own subnets are where no peer is. */
+export function networkConfig(mode: Mode): string {
+  const Backend = { Type: 'vxlan', ...(mode === 'l3miss' && { L3Miss: true }) }
+  return JSON.stringify({ Network: '10.0.0.0/8', SubnetMin: '10.254.0.0', Backend })
+}
+
+/** `40,000` */
+export function count(n: number): string {
+  return n.toLocaleString('en')
+}

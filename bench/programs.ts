@@ -1,0 +1,123 @@
+/** The programs that are measured: tweed as its users get it, the C programs of this folder, a flanneld to compare with. */
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { run } from '../src/lab/command.ts'
+import { ETCD_PREFIX, ETCD_URL } from '../src/lab/registry.ts'
+import type { LabHost, Namespace } from '../src/lab/topology.ts'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+
+export interface Programs {
+  readonly tweed: string
+  readonly floor: string
+  readonly arrivals: string
+  /** A binary that takes flanneld's flags. */
+  readonly peer: string | undefined
+}
+
+/** Makes them in a folder that is removed when the work is done. */
+export async function withPrograms<T>(
+  peer: string | undefined,
+  work: (programs: Programs) => Promise<T>,
+): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'tweed-bench-'))
+  try {
+    const compile = async (name: string): Promise<string> => {
+      const binary = join(folder, name)
+      await run('gcc', ['-O2', '-Wall', '-o', binary, join(ROOT, 'bench', `${name}.c`)])
+      return binary
+    }
+    const [tweed, floor, arrivals] = [await bundle(folder), await compile('floor'), await compile('arrivals')]
+    return await work({ tweed, floor, arrivals, peer })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+}
+
+/** What the npm package holds; it runs on the Node that runs this bench. */
+async function bundle(folder: string): Promise<string> {
+  const root = join(folder, 'package')
+  await run(process.execPath, [join(ROOT, 'scripts/bundle.ts'), root])
+  for (const part of ['bin', 'native/build', 'package.json']) {
+    cpSync(join(ROOT, part), join(root, part), { recursive: true })
+  }
+  return join(root, 'bin/tweed')
+}
+
+/** An agent, whosoever it is, on a host of the stage. */
+export class Agent {
+  readonly #child: ChildProcess
+
+  private constructor(child: ChildProcess) {
+    this.#child = child
+  }
+
+  /** @param program `tweed`, or what takes flanneld's flags. Does not wait for it to be ready. */
+  static start(program: readonly string[], host: LabHost): Agent {
+    const flags = [
+      `-etcd-endpoints=${ETCD_URL}`,
+      `-etcd-prefix=${ETCD_PREFIX}`,
+      '-iface=eth0',
+      `-public-ip=${host.publicIp}`,
+      `-subnet-file=${host.subnetFile}`,
+      '-iptables-forward-rules=false',
+    ]
+    // npm puts its own folders first; the package looks for Node in PATH.
+    const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH']}` }
+    const words = [`--net=${host.path}`, ...program, ...flags]
+    return new Agent(spawn('nsenter', words, { stdio: 'ignore', env }))
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error('the agent did not start')
+    return this.#child.pid
+  }
+
+  /** Why it is no more; undefined while it runs. */
+  get end(): string | undefined {
+    const { exitCode, signalCode } = this.#child
+    return signalCode ?? (exitCode === null ? undefined : `exit code ${exitCode}`)
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal)
+  }
+
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    if (this.end !== undefined) return
+    const exit = once(this.#child, 'exit')
+    this.#child.kill(signal)
+    await exit
+  }
+
+  /** MiB, resident and the most that it was. */
+  get memory(): { readonly resident: number; readonly peak: number } {
+    const status = readFileSync(`/proc/${this.pid}/status`, 'utf8')
+    const field = (name: string): number => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1]) / 1024
+    return { resident: field('VmRSS'), peak: field('VmHWM') }
+  }
+
+  /** What all its threads have used, in ms. */
+  get cpu(): number {
+    const [, fields = ''] = readFileSync(`/proc/${this.pid}/stat`, 'utf8').split(') ')
+    const [user, system] = fields.split(' ').slice(11, 13).map(Number)
+    return ((user ?? 0) + (system ?? 0)) * 10
+  }
+}
+
+/** Runs a program in a namespace to its end. Gives what it printed, and how long it took from its start, in ms. */
+export async function timed(
+  where: Namespace,
+  words: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<{ readonly output: string; readonly took: number }> {
+  const began = performance.now()
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
+  const output = await run('nsenter', [`--net=${where.path}`, 'env', ...variables, ...words])
+  return { output, took: performance.now() - began }
+}

@@ -6,6 +6,7 @@ import { runAgent as run } from '../agent/agent.ts'
 import { FlagError } from '../config/flags.ts'
 import { type LeaseRegistry, RegistryError } from '../lease/registry.ts'
 import { createLogger, type Logger } from '../log.ts'
+import { compactHeap } from '../memory.ts'
 import { statusSocketPath } from '../status/client.ts'
 import { serve } from '../status/http.ts'
 import { Journal } from '../status/journal.ts'
@@ -14,6 +15,9 @@ import { RegistryCalls } from '../status/tally.ts'
 import { VERSION } from '../version.ts'
 import { formatHelp, type Question, readSettings, type Settings } from './agent-settings.ts'
 import { openRegistry } from './open-registry.ts'
+
+/** Milliseconds from being ready until what the start left behind is given back. */
+const SETTLING = 2000
 
 /** Exit status: 0 after SIGTERM or SIGINT, 1 on what an operator must mend, 2 for a wrong command line. */
 export async function runAgent(argv: readonly string[]): Promise<number> {
@@ -59,7 +63,10 @@ async function runUntilSignal(
     })
   }
   const { NOTIFY_SOCKET } = process.env
-  const journal = new Journal(log, VERSION, registry.name, () => notifySystemd(NOTIFY_SOCKET, 'READY=1'))
+  const journal = new Journal(log, VERSION, registry.name, () => {
+    notifySystemd(NOTIFY_SOCKET, 'READY=1')
+    setTimeout(compactHeap, SETTLING).unref()
+  })
   await mkdir(dirname(subnetFile), { recursive: true, mode: 0o755 })
   const served = { journal, calls }
   const servers = [await serve(served, { kind: 'socket', path: statusSocketPath(subnetFile) })]

@@ -111,30 +111,35 @@ export function keyOf(entry: Entry): Key {
     case 'link':
       return linkKey(entry.name)
     case 'address':
-      return `address ${entry.link} ${entry.ip}/${entry.length}` as Key
+      return join('address', entry.link, `${entry.ip}/${entry.length}`)
     case 'nexthop':
       return nexthopKey(entry.id)
     case 'route':
-      return `route ${entry.table} ${entry.destination} ${entry.metric}` as Key
+      return join('route', entry.table, entry.destination, entry.metric)
     case 'neighbour':
       return neighbourKey(entry.link, entry.ip)
     case 'fdb':
-      return `fdb ${entry.link} ${entry.mac}` as Key
+      return join('fdb', entry.link, entry.mac)
     default:
       return entry satisfies never
   }
 }
 
 export function linkKey(name: string): Key {
-  return `link ${name}` as Key
+  return join('link', name)
 }
 
 export function nexthopKey(id: number): Key {
-  return `nexthop ${id}` as Key
+  return join('nexthop', id)
 }
 
 export function neighbourKey(link: string, ip: Ip): Key {
-  return `neighbour ${link} ${ip}` as Key
+  return join('neighbour', link, ip)
+}
+
+/** Joined, because what is put together with + or in a template is kept in its parts, and there are many keys. */
+function join(...parts: readonly (string | number)[]): Key {
+  return parts.join(' ') as Key
 }
 
 /** Who holds an address on demand: an L3 miss for an address in `subnet` on `link` is answered with `mac`. */

@@ -39,7 +39,8 @@ export function prefixOf(ip: Ip, length: number): Prefix {
   if (!Number.isInteger(length) || length < 0 || length > bits) {
     throw new AddressError(`a prefix length is 0 to ${bits}, not ${length}`)
   }
-  return `${masked(ip, length)}/${length}` as Prefix
+  // Joined and not in a template, which would be kept in its parts.
+  return [masked(ip, length), length].join('/') as Prefix
 }
 
 /** The address without the bits after the first `length`. */

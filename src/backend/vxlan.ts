@@ -153,7 +153,7 @@ function judge(lease: Lease, ownMac: Mac): Verdict {
   try {
     const mac = readMac(lease.backendData.inet)
     if (mac === ownMac) return { refused: `VtepMAC ${mac} is our own` }
-    return { claims: [{ name: `VtepMAC ${mac}`, value: publicIp }] }
+    return { claims: [{ name: ['VtepMAC', mac].join(' '), value: publicIp }] }
   } catch (error) {
     if (error instanceof AddressError) return { refused: error.message }
     throw error

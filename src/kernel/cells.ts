@@ -52,6 +52,7 @@ export class Cells {
 
   /** Takes one side away from all. */
   clear(side: Side): void {
+    if (this.#sizes[side] === 0) return
     for (const { key } of this.#cells.values()) this.set(side, key, undefined)
   }
 

@@ -140,7 +140,7 @@ const FIELDS = new Map(
 
 /** Of two spellings of one name, the last counts. */
 function parseFields(text: string): Fields {
-  let value: unknown
+  let value: Record<string, unknown> | null
   try {
     value = JSON.parse(text)
   } catch (error) {
@@ -150,9 +150,10 @@ function parseFields(text: string): Fields {
     throw notA('the value', value, 'a JSON object')
   }
   const fields: Fields = {}
-  for (const [key, field] of Object.entries(value)) {
+  // What JSON makes has no keys but its own, and Object.entries would make an array for each.
+  for (const key in value) {
     const name = FIELDS.get(key) ?? FIELDS.get(key.toLowerCase())
-    if (name !== undefined && field !== null) fields[name] = field
+    if (name !== undefined && value[key] !== null) fields[name] = value[key]
   }
   return fields
 }

@@ -7,11 +7,17 @@ import { CommandError, run } from '../src/lab/command.ts'
 import { LabError } from '../src/lab/topology.ts'
 import type { Bench } from './bench.ts'
 import { convergence } from './convergence.ts'
+import { drift } from './drift.ts'
+import { event } from './event.ts'
+import { firstPacket } from './first-packet.ts'
 import { formatResult, resultOf, saveResult } from './measure.ts'
+import { misses } from './misses.ts'
 import { plotConvergence, savePlot } from './plot.ts'
 import { withPrograms } from './programs.ts'
+import { rest } from './rest.ts'
+import { restart } from './restart.ts'
 
-const BENCHES: readonly Bench[] = [convergence]
+const BENCHES: readonly Bench[] = [convergence, event, drift, restart, rest, firstPacket, misses]
 
 const NEEDED = [
   { program: 'etcd', argument: '--version', package: 'etcd-server' },

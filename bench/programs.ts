@@ -2,13 +2,19 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { get } from 'node:http'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { run } from '../src/lab/command.ts'
 import { ETCD_PREFIX, ETCD_URL } from '../src/lab/registry.ts'
 import type { LabHost, Namespace } from '../src/lab/topology.ts'
+import { statusSocketPath } from '../src/status/client.ts'
+
+/** Milliseconds. */
+const PATIENCE = 60_000
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
@@ -52,9 +58,11 @@ async function bundle(folder: string): Promise<string> {
 /** An agent, whosoever it is, on a host of the stage. */
 export class Agent {
   readonly #child: ChildProcess
+  readonly #host: LabHost
 
-  private constructor(child: ChildProcess) {
+  private constructor(child: ChildProcess, host: LabHost) {
     this.#child = child
+    this.#host = host
   }
 
   /** @param program `tweed`, or what takes flanneld's flags. Does not wait for it to be ready. */
@@ -70,7 +78,7 @@ export class Agent {
     // npm puts its own folders first; the package looks for Node in PATH.
     const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH']}` }
     const words = [`--net=${host.path}`, ...program, ...flags]
-    return new Agent(spawn('nsenter', words, { stdio: 'ignore', env }))
+    return new Agent(spawn('nsenter', words, { stdio: 'ignore', env }), host)
   }
 
   get pid(): number {
@@ -88,6 +96,16 @@ export class Agent {
     this.#child.kill(signal)
   }
 
+  /** Until tweed says that all is as it should be. @throws when it ends, or takes too long. */
+  async untilReady(): Promise<void> {
+    const deadline = performance.now() + PATIENCE
+    while (!(await isReady(statusSocketPath(this.#host.subnetFile)))) {
+      if (this.end !== undefined) throw new Error(`the agent has ended: ${this.end}`)
+      if (performance.now() > deadline) throw new Error(`the agent is not ready after ${PATIENCE / 1000} s`)
+      await sleep(20)
+    }
+  }
+
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     if (this.end !== undefined) return
     const exit = once(this.#child, 'exit')
@@ -102,12 +120,24 @@ export class Agent {
     return { resident: field('VmRSS'), peak: field('VmHWM') }
   }
 
-  /** What all its threads have used, in ms. */
+  /** What all its threads have used of a processor, in ms. */
   get cpu(): number {
-    const [, fields = ''] = readFileSync(`/proc/${this.pid}/stat`, 'utf8').split(') ')
-    const [user, system] = fields.split(' ').slice(11, 13).map(Number)
-    return ((user ?? 0) + (system ?? 0)) * 10
+    const threads = readdirSync(`/proc/${this.pid}/task`)
+    const times = threads.map((thread) => {
+      const [onCpu] = readFileSync(`/proc/${this.pid}/task/${thread}/schedstat`, 'utf8').split(' ')
+      return Number(onCpu) / 1e6
+    })
+    return times.reduce((sum, time) => sum + time, 0)
   }
+}
+
+async function isReady(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    get({ socketPath, path: '/readyz', agent: false }, (response) => {
+      response.resume()
+      resolve(response.statusCode === 200)
+    }).once('error', () => resolve(false))
+  })
 }
 
 /** Runs a program in a namespace to its end. Gives what it printed, and how long it took from its start, in ms. */

@@ -1,0 +1,109 @@
+/**
+ * What an L3 miss adds to the first packet for an address: the round trip of the first echo, less the median of those that
+ * follow. The way back is known before, so that it is one miss on one host. The measuring process sends and then waits in
+ * the receiving system call: its own event loop is no part of it.
+ */
+
+import { randomInt } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Ip, ipBytes, ipFromNumber, ipToNumber } from '../src/address/ip.ts'
+import { parsePrefix, prefixBase } from '../src/address/prefix.ts'
+import { hostStatus } from '../src/lab/agent.ts'
+import { ip } from '../src/lab/command.ts'
+import { decodeEchoReply, encodeEchoRequest } from '../src/lab/echo.ts'
+import type { LabHost } from '../src/lab/topology.ts'
+import { openIcmp } from '../src/native.ts'
+import type { Bench } from './bench.ts'
+import { type Measured, median, percentile } from './measure.ts'
+import { Agent, type Programs } from './programs.ts'
+import { Stage } from './stage.ts'
+
+const FOLLOWING = 5
+/** Milliseconds. */
+const TIMEOUT = 1000
+const PAUSE = 10
+const SLOT = 2048
+
+export const firstPacket: Bench = {
+  name: 'first-packet',
+  summary: 'what an L3 miss adds to the first packet for an address',
+  run: (programs, { quick, tell }) =>
+    Stage.with(2, tell, (stage): Promise<Measured> => {
+      return betweenTwoHosts(stage, programs, async (source, subnet) => {
+        const extra: number[] = []
+        const first = ipToNumber(prefixBase(parsePrefix(subnet))) + 1n
+        // The first address warms up.
+        for (let i = 0; i <= (quick ? 20 : 250); i++) {
+          const sample = measure(source, ipFromNumber(first + BigInt(i), 'inet'))
+          if (i > 0) extra.push(sample)
+          await sleep(PAUSE)
+        }
+        const name = 'extra time of the first packet'
+        return {
+          rows: [
+            { case: name, candidate: 'tweed', unit: 'ms', samples: extra },
+            { case: `${name}, p99`, candidate: 'tweed', unit: 'ms', samples: [percentile(extra, 0.99)] },
+          ],
+          claims: [
+            { what: `${name}, p50, ms`, measured: percentile(extra, 0.5), bound: 0.25 },
+            { what: `${name}, p99, ms`, measured: percentile(extra, 0.99), bound: 0.6 },
+          ],
+        }
+      })
+    }),
+}
+
+/** Two hosts that know each other; the second answers for every address of its subnet. */
+async function betweenTwoHosts<T>(
+  stage: Stage,
+  programs: Programs,
+  work: (source: LabHost, subnet: string) => Promise<T>,
+): Promise<T> {
+  const [a, b] = [stage.host(0), stage.host(1)]
+  await stage.network('l3miss', 0)
+  const agents = [a, b].map((host) => Agent.start([programs.tweed, 'agent'], host))
+  try {
+    for (const agent of agents) await agent.untilReady()
+    while ((await hostStatus(a)).peers.length === 0 || (await hostStatus(b)).peers.length === 0)
+      await sleep(50)
+    const { subnet } = (await hostStatus(b)).lease
+    const back = prefixBase(parsePrefix((await hostStatus(a)).lease.subnet))
+    await ip(b.namespace, `route add local ${subnet} dev lo`)
+    roundTrip(b, back, 1)
+    // Until what the starts left behind is collected.
+    await sleep(4000)
+    return await work(a, subnet)
+  } finally {
+    for (const agent of agents) await agent.stop()
+  }
+}
+
+/** Milliseconds. */
+function measure(source: LabHost, destination: Ip): number {
+  const [first = Number.NaN, ...following] = roundTrip(source, destination, 1 + FOLLOWING)
+  return first - median(following)
+}
+
+/** Of each echo, in ms. @throws when one is not answered. */
+function roundTrip(source: LabHost, destination: Ip, count: number): number[] {
+  const socket = openIcmp(source.path, ipBytes(destination))
+  const identifier = randomInt(0x10000)
+  const slots = new Uint8Array(SLOT)
+  const lengths = new Uint32Array(1)
+  try {
+    return Array.from({ length: count }, (_, sequence) => {
+      const request = encodeEchoRequest(identifier, sequence, 56)
+      const began = process.hrtime.bigint()
+      socket.send(request)
+      for (;;) {
+        const received = socket.receive(slots, SLOT, lengths, TIMEOUT)
+        const at = process.hrtime.bigint()
+        if (received !== 1) throw new Error(`${destination} does not answer`)
+        const reply = decodeEchoReply(slots.subarray(0, lengths[0]))
+        if (reply?.identifier === identifier && reply.sequence === sequence) return Number(at - began) / 1e6
+      }
+    })
+  } finally {
+    socket.close()
+  }
+}

@@ -12,6 +12,8 @@ export interface Options {
   readonly quick: boolean
   /** Hears what is being done. */
   readonly tell: (line: string) => void
+  /** Ends the work: what was built is taken away. */
+  readonly signal: AbortSignal
 }
 
 export interface Bench {

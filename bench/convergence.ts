@@ -19,7 +19,7 @@ export const convergence: Bench = {
   name: 'convergence',
   summary: 'process start → everything programmed, over N, in both modes; with the floor and etcdctl',
   run: (programs, options) =>
-    Stage.with(1, options.tell, async (stage): Promise<Measured> => {
+    Stage.with(1, options, async (stage): Promise<Measured> => {
       const rows: Row[] = []
       for (const mode of MODES) {
         for (const peers of options.leases) {

@@ -50,7 +50,7 @@ export const drift: Bench = {
   name: 'drift',
   summary: 'one entry of many is deleted by hand → it is back, without all being read again',
   run: (programs, options) =>
-    Stage.with(1, options.tell, async (stage): Promise<Measured> => {
+    Stage.with(1, options, async (stage): Promise<Measured> => {
       const [few, many] = options.quick ? [100, 1000] : [100, 40_000]
       const small = await measure(stage, programs, few, options)
       const large = await measure(stage, programs, many, options)

@@ -28,7 +28,7 @@ export const event: Bench = {
   name: 'event',
   summary: 'a lease put into etcd → in the kernel, with few and with many leases present; many at once',
   run: (programs, options) =>
-    Stage.with(1, options.tell, async (stage): Promise<Measured> => {
+    Stage.with(1, options, async (stage): Promise<Measured> => {
       const [few, many] = options.quick ? [100, 1000] : [100, 40_000]
       const small = await measure(stage, programs, few, options)
       const large = await measure(stage, programs, many, options)

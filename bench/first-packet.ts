@@ -27,13 +27,13 @@ const SLOT = 2048
 export const firstPacket: Bench = {
   name: 'first-packet',
   summary: 'what an L3 miss adds to the first packet for an address',
-  run: (programs, { quick, tell }) =>
-    Stage.with(2, tell, (stage): Promise<Measured> => {
+  run: (programs, options) =>
+    Stage.with(2, options, (stage): Promise<Measured> => {
       return betweenTwoHosts(stage, programs, async (source, subnet) => {
         const extra: number[] = []
         const first = ipToNumber(prefixBase(parsePrefix(subnet))) + 1n
         // The first address warms up.
-        for (let i = 0; i <= (quick ? 20 : 250); i++) {
+        for (let i = 0; i <= (options.quick ? 20 : 250); i++) {
           const sample = measure(source, ipFromNumber(first + BigInt(i), 'inet'))
           if (i > 0) extra.push(sample)
           await sleep(PAUSE)

@@ -1,12 +1,14 @@
 /** `npm run bench -- [NAME...] [--peer PATH] [--runs N] [--leases N,N] [--quick] [--json]` */
 
 import { Option } from 'commander'
+import { untilInterrupted } from '../src/cli/interrupt.ts'
 import { createProgram, integer, runProgram } from '../src/cli/program.ts'
 import { checkMachine } from '../src/lab/requirements.ts'
 import { CommandError, run } from '../src/lab/command.ts'
 import { LabError } from '../src/lab/topology.ts'
 import type { Bench } from './bench.ts'
 import { convergence } from './convergence.ts'
+import { dataPath } from './data-path.ts'
 import { drift } from './drift.ts'
 import { event } from './event.ts'
 import { firstPacket } from './first-packet.ts'
@@ -17,7 +19,7 @@ import { withPrograms } from './programs.ts'
 import { rest } from './rest.ts'
 import { restart } from './restart.ts'
 
-const BENCHES: readonly Bench[] = [convergence, event, drift, restart, rest, firstPacket, misses]
+const BENCHES: readonly Bench[] = [convergence, event, drift, restart, firstPacket, misses, dataPath, rest]
 
 const NEEDED = [
   { program: 'etcd', argument: '--version', package: 'etcd-server' },
@@ -44,11 +46,13 @@ async function main(argv: readonly string[]): Promise<void> {
     .option('--quick', 'few and small: to see that the benches work')
     .option('--json', 'the results as JSON, instead of tables')
     .addHelpText('after', `\nBenches:\n${names}`)
-    .action((chosen: readonly string[], flags: Flags) => runBenches(chosen, flags))
+    .action((chosen: readonly string[], flags: Flags) =>
+      untilInterrupted((signal) => runBenches(chosen, flags, signal)),
+    )
   await runProgram(program, argv)
 }
 
-async function runBenches(chosen: readonly string[], flags: Flags): Promise<void> {
+async function runBenches(chosen: readonly string[], flags: Flags, signal: AbortSignal): Promise<void> {
   const unknown = chosen.find((name) => BENCHES.every((bench) => bench.name !== name))
   if (unknown !== undefined) {
     throw new LabError(`there is no bench ${unknown}: ${BENCHES.map(({ name }) => name).join(', ')}`)
@@ -61,6 +65,7 @@ async function runBenches(chosen: readonly string[], flags: Flags): Promise<void
     leases: flags.leases ?? (quick ? [100, 1000] : [100, 1000, 10_000, 20_000, 40_000]),
     quick,
     tell: (line: string) => void process.stderr.write(`${line}\n`),
+    signal,
   }
   await withPrograms(flags.peer, async (programs) => {
     for (const bench of BENCHES.filter(({ name }) => chosen.length === 0 || chosen.includes(name))) {

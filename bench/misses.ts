@@ -45,7 +45,7 @@ export const misses: Bench = {
   name: 'misses',
   summary: '10,000 L3 misses within a second, and misses while the agent’s socket overruns',
   run: (programs, options) =>
-    Stage.with(1, options.tell, async (stage): Promise<Measured> => {
+    Stage.with(1, options, async (stage): Promise<Measured> => {
       const addresses = options.quick ? 1000 : PEERS * IN_A_SUBNET
       const storms = await repeat(stage, programs, options, () => storm(stage.host(0), addresses, 1000))
       const overrun = await repeat(stage, programs, options, (agent) => overrunStorm(stage.host(0), agent))

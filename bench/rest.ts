@@ -17,7 +17,7 @@ export const rest: Bench = {
   name: 'rest',
   summary: 'resident memory with 100 to 40,000 leases, CPU at rest',
   run: (programs, options) =>
-    Stage.with(1, options.tell, async (stage): Promise<Measured> => {
+    Stage.with(1, options, async (stage): Promise<Measured> => {
       const sizes = options.quick ? [100, 1000] : [100, 10_000, 40_000]
       const rows: Row[] = []
       for (const peers of sizes) {

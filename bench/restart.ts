@@ -28,7 +28,7 @@ export const restart: Bench = {
   name: 'restart',
   summary: 'an agent killed and started again on a kernel that is right: operations, packets lost',
   run: (programs, options) =>
-    Stage.with(2, options.tell, async (stage): Promise<Measured> => {
+    Stage.with(2, options, async (stage): Promise<Measured> => {
       const peers = options.quick ? 1000 : 40_000
       const restarts = await onTwoHosts(stage, programs, peers, async (again) => {
         const all: Restart[] = []

@@ -13,6 +13,7 @@ import { ip, run } from '../src/lab/command.ts'
 import { labDown, onCleanGround } from '../src/lab/lab.ts'
 import { ETCD_PREFIX, ETCD_URL, startEtcd } from '../src/lab/registry.ts'
 import { type Lab, type LabHost, planLab } from '../src/lab/topology.ts'
+import type { Options } from './bench.ts'
 import type { Mode } from './network.ts'
 import type { Done, Order } from './writer.ts'
 
@@ -37,12 +38,16 @@ export class Stage {
     })
   }
 
-  /** Builds a stage, does the work on it, and takes it away. */
+  /** Builds a stage, does the work on it until the signal, and takes it away with all that runs there. */
   static async with<T>(
     hosts: number,
-    tell: (line: string) => void,
+    { tell, signal }: Pick<Options, 'tell' | 'signal'>,
     work: (stage: Stage) => Promise<T>,
   ): Promise<T> {
+    signal.throwIfAborted()
+    const aborted = Promise.withResolvers<never>()
+    const abort = (): void => aborted.reject(signal.reason)
+    signal.addEventListener('abort', abort)
     const lab = planLab(`bench${process.pid}`, hosts, 'etcd')
     try {
       await onCleanGround(lab, tell, async () => {
@@ -55,12 +60,14 @@ export class Stage {
       const writer = spawn('nsenter', words, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
       await once(writer, 'spawn')
       try {
-        return await work(new Stage(lab, writer))
+        return await Promise.race([work(new Stage(lab, writer)), aborted.promise])
       } finally {
+        const exit = once(writer, 'exit')
         writer.disconnect()
-        await once(writer, 'exit')
+        await exit
       }
     } finally {
+      signal.removeEventListener('abort', abort)
       await labDown(lab.name)
     }
   }

@@ -1,0 +1,148 @@
+/**
+ * What a tunnel carries: container to container over vxlan, with routes for each peer and with L3 misses; beside it host to
+ * host, without a tunnel. One machine plays both hosts, so that only the ratios mean something.
+ */
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { type Ip, parseIp } from '../src/address/ip.ts'
+import { parsePrefix } from '../src/address/prefix.ts'
+import { hostStatus } from '../src/lab/agent.ts'
+import { attachContainer } from '../src/lab/build.ts'
+import { run } from '../src/lab/command.ts'
+import { ping } from '../src/lab/ping.ts'
+import { containerAddresses, type Namespace } from '../src/lab/topology.ts'
+import type { Bench, Options } from './bench.ts'
+import { type Measured, median, type Row } from './measure.ts'
+import { Agent, type Programs } from './programs.ts'
+import { Stage } from './stage.ts'
+
+/** Where packets go from, and to. */
+interface Path {
+  readonly from: Namespace
+  readonly to: Namespace
+  readonly address: Ip
+}
+
+const MEASURES = [
+  { name: 'TCP, one stream', unit: 'Gbit/s', of: (path: Path, seconds: number) => tcp(path, 1, seconds) },
+  { name: 'TCP, four streams', unit: 'Gbit/s', of: (path: Path, seconds: number) => tcp(path, 4, seconds) },
+  { name: 'UDP, 64 bytes, received', unit: 'kpps', of: udp },
+  { name: 'ping', unit: 'µs', of: (path: Path) => roundTrip(path) },
+] as const
+
+export const dataPath: Bench = {
+  name: 'data-path',
+  summary: 'TCP, small UDP packets and ping: over vxlan static, vxlan L3 miss, and host to host',
+  run: async (programs, options) => {
+    const samples = new Map<string, number[]>()
+    const candidates = ['host to host', 'vxlan, static', 'vxlan, L3 miss'] as const
+    for (let i = 0; i < Math.min(options.runs, 3); i++) {
+      for (const candidate of candidates) {
+        options.tell(`data-path: ${candidate}`)
+        const figures = await onPath(programs, candidate, options, async (path) => {
+          const all: number[] = []
+          for (const { of } of MEASURES) all.push(await of(path, options.quick ? 1 : 5))
+          return all
+        })
+        for (const [k, { name }] of MEASURES.entries()) {
+          const key = `${name}\n${candidate}`
+          samples.set(key, [...(samples.get(key) ?? []), figures[k] ?? Number.NaN])
+        }
+      }
+    }
+    const rows = MEASURES.flatMap(({ name, unit }) =>
+      candidates.map(
+        (candidate): Row => ({
+          case: name,
+          candidate,
+          unit,
+          samples: samples.get(`${name}\n${candidate}`) ?? [],
+        }),
+      ),
+    )
+    return { rows, claims: [] } satisfies Measured
+  },
+}
+
+async function onPath<T>(
+  programs: Programs,
+  candidate: 'host to host' | 'vxlan, static' | 'vxlan, L3 miss',
+  options: Options,
+  work: (path: Path) => Promise<T>,
+): Promise<T> {
+  return Stage.with(2, options, async (stage) => {
+    const [a, b] = [stage.host(0), stage.host(1)]
+    if (candidate === 'host to host') return work({ from: a, to: b, address: b.publicIp })
+    await stage.network(candidate === 'vxlan, static' ? 'static' : 'l3miss', 0)
+    const agents = [a, b].map((host) => Agent.start([programs.tweed, 'agent'], host))
+    try {
+      for (const agent of agents) await agent.untilReady()
+      for (const host of [a, b]) await attachContainer(host)
+      const { subnet } = (await hostStatus(b)).lease
+      const address = containerAddresses(parsePrefix(subnet)).container
+      while ((await hostStatus(a)).peers.length === 0 || (await hostStatus(b)).peers.length === 0)
+        await sleep(50)
+      return await work({ from: a.container, to: b.container, address })
+    } finally {
+      for (const agent of agents) await agent.stop()
+    }
+  })
+}
+
+/** What the receiver had, in Gbit/s. */
+async function tcp(path: Path, streams: number, seconds: number): Promise<number> {
+  const { end } = await iperf(path, ['-P', `${streams}`, '-t', `${seconds}`])
+  return (end.sum_received?.bits_per_second ?? Number.NaN) / 1e9
+}
+
+/** Packets received in a second, in thousands. */
+async function udp(path: Path, seconds: number): Promise<number> {
+  const { end } = await iperf(path, ['-u', '-b', '0', '-l', '64', '-t', `${seconds}`])
+  const { packets = Number.NaN, lost_packets = 0, seconds: took = 1 } = end.sum ?? {}
+  return (packets - lost_packets) / took / 1000
+}
+
+/** The part of iperf3's JSON that is read. */
+interface Report {
+  readonly end: {
+    readonly sum_received?: { readonly bits_per_second: number }
+    readonly sum?: { readonly packets: number; readonly lost_packets: number; readonly seconds: number }
+  }
+}
+
+async function iperf({ from, to, address }: Path, options: readonly string[]): Promise<Report> {
+  const server = spawn('nsenter', [`--net=${to.path}`, 'iperf3', '-s', '-1', '--forceflush'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  try {
+    await untilListening(server)
+    return JSON.parse(
+      await run('nsenter', [`--net=${from.path}`, 'iperf3', '-J', '-c', address, ...options]),
+    ) as Report
+  } finally {
+    if (server.exitCode === null) {
+      const exit = once(server, 'exit')
+      server.kill()
+      await exit
+    }
+  }
+}
+
+async function untilListening({ stdout }: ChildProcess): Promise<void> {
+  let said = ''
+  if (stdout === null) throw new Error('iperf3 has no output')
+  for await (const chunk of stdout.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    said += chunk.toString()
+    if (said.includes('Server listening')) break
+  }
+  stdout.resume()
+}
+
+/** The median of many echoes, in µs. */
+async function roundTrip({ from, address }: Path): Promise<number> {
+  const options = { netns: from.path, destination: parseIp(address), count: 300, interval: 3, timeout: 1000 }
+  const { replies } = await ping(options)
+  return 1000 * median(replies.slice(20).map(({ time }) => time))
+}

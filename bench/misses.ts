@@ -140,8 +140,8 @@ async function overrunStorm(host: LabHost, agent: Agent): Promise<Omit<Storm, 'o
       const neighbour = { family: AF_INET, ifindex: index, destination, mac, state: NUD_NOARP }
       return newNeighbour(neighbour, NLM_F_CREATE | NLM_F_REPLACE)
     })
-    const errors = (await connection.batch(flood)).filter((error) => error !== undefined)
-    if (errors.length > 0) throw errors[0]
+    const error = (await connection.batch(flood)).find((each) => each !== undefined)
+    if (error !== undefined) throw error
     // While the agent is away the kernel asks, gives up after 3 s, and is asked again.
     const answered = storm(host, WAITING, 200)
     await sleep(1000)

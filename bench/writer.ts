@@ -78,9 +78,9 @@ async function remove(key: string, rangeEnd: string): Promise<void> {
 
 process.on('message', ({ id, order }: { readonly id: number; readonly order: Order }) => {
   const began = process.hrtime.bigint()
-  const answer = (error?: unknown): void => {
+  const answer = (error?: Error): void => {
     const times = { began: `${began}`, ended: `${process.hrtime.bigint()}` }
-    process.send?.({ id, ...times, ...(error !== undefined && { error: String(error) }) } satisfies Done)
+    process.send?.({ id, ...times, ...(error !== undefined && { error: error.message }) } satisfies Done)
   }
   carryOut(order).then(() => answer(), answer)
 })

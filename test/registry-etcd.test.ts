@@ -52,7 +52,9 @@ registryContract('etcd', createStore)
 /** As hexadecimal text, the form that etcdctl prints and takes. */
 async function etcdLeaseOf(key: string): Promise<string> {
   const text = await shared.ctl('get', key, '-w', 'fields')
-  return BigInt(/"Lease" : (\d+)/.exec(text)?.[1] ?? 0).toString(16).padStart(16, '0')
+  return BigInt(/"Lease" : (\d+)/.exec(text)?.[1] ?? 0)
+    .toString(16)
+    .padStart(16, '0')
 }
 
 test('keys, values and time to live are those of flannel, to the letter', async (t) => {

@@ -131,10 +131,13 @@ interface Fields {
 }
 
 /** As flannel writes them, and in lower case. */
-const FIELDS = new Map(
+const FIELDS = new Map<string, keyof Fields>(
   ['PublicIP', 'PublicIPv6', 'BackendType', 'BackendData', 'BackendV6Data'].flatMap((name) => {
     const lower = name.toLowerCase() as keyof Fields
-    return [[name, lower] as const, [lower as string, lower] as const]
+    return [
+      [name, lower],
+      [lower, lower],
+    ] as const
   }),
 )
 

@@ -47,22 +47,28 @@ test('law: bytes that were damaged give a page or a WireError, and an end', () =
   const sample = Buffer.from(
     RangeResponse.encode({
       header: { clusterId: 5n, revision: 9n },
-      kvs: [{ key: Buffer.from('k'), value: Buffer.from('v'), createRevision: 1n, modRevision: 2n, lease: 3n }],
+      kvs: [
+        { key: Buffer.from('k'), value: Buffer.from('v'), createRevision: 1n, modRevision: 2n, lease: 3n },
+      ],
       more: true,
     }).finish(),
   )
   const damage = fc.tuple(fc.nat(sample.length - 1), fc.nat(255))
   fc.assert(
-    fc.property(fc.array(damage, { minLength: 1, maxLength: 4 }), fc.nat(sample.length), (changes, length) => {
-      const bytes = Buffer.from(sample)
-      for (const [at, byte] of changes) bytes[at] = byte
-      const cut = bytes.subarray(0, length)
-      try {
-        for (const stored of readPairs(cut, splitPage(cut), 0)) assert.equal(typeof stored.key, 'string')
-      } catch (error) {
-        assert.ok(error instanceof WireError, String(error))
-      }
-    }),
+    fc.property(
+      fc.array(damage, { minLength: 1, maxLength: 4 }),
+      fc.nat(sample.length),
+      (changes, length) => {
+        const bytes = Buffer.from(sample)
+        for (const [at, byte] of changes) bytes[at] = byte
+        const cut = bytes.subarray(0, length)
+        try {
+          for (const stored of readPairs(cut, splitPage(cut), 0)) assert.equal(typeof stored.key, 'string')
+        } catch (error) {
+          assert.ok(error instanceof WireError, String(error))
+        }
+      },
+    ),
     { numRuns: 2000 },
   )
 })

@@ -234,12 +234,10 @@ function outcome(said: IncomingHttpHeaders, failure: Error | undefined): GrpcErr
   const code = said['grpc-status']
   if (code === '0') return undefined
   if (typeof code === 'string') return new GrpcError(Number(code), decodeMessage(said['grpc-message']))
-  const http = said[':status']
+  // Node gives it as a number.
+  const http = Number(said[':status'] ?? 200)
   const why =
-    failure?.message ??
-    (http === undefined || http === '200'
-      ? 'the connection was closed'
-      : `it answers with HTTP status ${http}`)
+    failure?.message ?? (http === 200 ? 'the connection was closed' : `it answers with HTTP status ${http}`)
   return new GrpcError(status.UNAVAILABLE, why, { cause: failure })
 }
 

@@ -95,3 +95,5 @@ async function checkProgram(needed: (typeof NEEDED)[number]): Promise<void> {
 }
 
 await main(process.argv.slice(2))
+// A bench that was interrupted may still be asleep.
+process.exit()

@@ -73,21 +73,14 @@ async function onTwoHosts<T>(
   try {
     for (const agent of agents) await agent.untilReady()
     for (const host of hosts) await attachContainer(host)
-    return await work(async () => {
-      const { restarted, ...measured } = await restartFirst(stage, programs, agents[0])
-      agents[0] = restarted
-      return measured
-    })
+    return await work(() => restartFirst(stage, programs, agents))
   } finally {
     for (const agent of agents) await agent.stop()
   }
 }
 
-async function restartFirst(
-  stage: Stage,
-  programs: Programs,
-  agent: Agent | undefined,
-): Promise<Restart & { readonly restarted: Agent }> {
+/** @param agents The first is replaced by the one that is started, at once: whoever has them stops it too. */
+async function restartFirst(stage: Stage, programs: Programs, agents: Agent[]): Promise<Restart> {
   const [a, b] = [stage.host(0), stage.host(1)]
   const { subnet } = (await hostStatus(b)).lease
   const { container: destination } = containerAddresses(parsePrefix(subnet))
@@ -96,17 +89,18 @@ async function restartFirst(
   const pinging = ping({ ...options, signal: stop.signal })
   try {
     await sleep(500)
-    await agent?.stop('SIGKILL')
+    await agents[0]?.stop('SIGKILL')
     await sleep(AWAY)
     const began = performance.now()
     const restarted = Agent.start([programs.tweed, 'agent'], a)
+    agents[0] = restarted
     await restarted.untilReady()
     const took = performance.now() - began
     await sleep(500)
     const { operations } = (await hostStatus(a)).counters
     stop.abort()
     const { sent, lost } = await pinging
-    return { restarted, took, operations, sent, lost: lost.length }
+    return { took, operations, sent, lost: lost.length }
   } finally {
     stop.abort()
     await pinging

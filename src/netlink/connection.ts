@@ -35,6 +35,8 @@ const ANSWER_TIMEOUT = 1000
 /** Bounds the time that one datagram holds the kernel's RTNL lock and the event loop (200 messages: about 1 ms). */
 const BATCH_MESSAGES = 200
 const BATCH_BYTES = 64 * 1024
+/** How long a batch keeps the event loop for itself, in milliseconds. */
+const PATIENCE = 5
 /** An error takes about 1 KiB of it: room for one from every message of a datagram. */
 const ANSWER_BUFFER = 1024 * 1024
 
@@ -90,12 +92,16 @@ export class Connection implements Disposable {
 
   /**
    * Many requests in few datagrams; a failed one stops no other. Gives one result for each request, in their order.
-   * Gives way to the event loop, and to other calls, between datagrams.
+   * Gives way to other calls between datagrams, and to the event loop every few milliseconds.
    */
   async batch(requests: Iterable<Request>): Promise<(NetlinkError | undefined)[]> {
     const results: (NetlinkError | undefined)[] = []
+    let since = performance.now()
     for (const datagram of datagrams(requests)) {
-      if (results.length > 0) await nextTurn()
+      if (performance.now() - since > PATIENCE) {
+        await nextTurn()
+        since = performance.now()
+      }
       results.push(...(await this.#alone(() => this.#exchange(datagram))))
     }
     return results

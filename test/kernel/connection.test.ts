@@ -115,10 +115,10 @@ describe('a connection', { timeout: 30_000 }, () => {
     assert.equal(host.ip('neigh', 'show', 'dev', 'twn0').split('\n').length, 20)
   })
 
-  test('gives way to the event loop between the datagrams of a batch', async () => {
+  test('gives way to the event loop within a large batch', async () => {
     using host = namespace('turns')
     using connection = Connection.open({ netns: host.path })
-    const batch = connection.batch(neighbours(await indexOf(connection), 1000))
+    const batch = connection.batch(neighbours(await indexOf(connection), 20_000))
     let turns = 0
     let next = setImmediate(function count() {
       turns++

@@ -7,6 +7,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { parsePrefix } from '../../src/address/prefix.ts'
+import type { LeaseKey } from '../../src/lease/lease.ts'
 import { type Entry, MAIN_TABLE, PROTOCOL } from '../../src/state.ts'
 import { lease, OWN_MAC, peerMac, reconcilerFor, SELF, vxlanBackend } from './fixture.ts'
 import { Host } from './namespace.ts'
@@ -268,6 +269,39 @@ describe('an existing flannel.1', () => {
     })
   }
 
+  test('with many routes is removed after them: the other way round, the kernel takes seconds', async () => {
+    await using host = await Host.create('192.168.1.10')
+    const peers = Array.from({ length: 1100 }, (_, i) => {
+      const n = 256 + i
+      const subnet = parsePrefix(`10.10.${n >> 4}.${(n & 15) * 16}/28`)
+      const key = subnet.replace('/', '-') as LeaseKey
+      return { ...lease(11, `02:00:00:01:${hex(n >> 8)}:${hex(n & 255)}`), key, subnets: { inet: subnet } }
+    })
+    {
+      using first = await reconcilerFor(host, await vxlanBackend(host), peers)
+      assert.deepEqual((await first.turn()).failures, [])
+    }
+    using second = await reconcilerFor(host, await vxlanBackend(host, { Port: 4789 }), peers)
+    const { operations, failures } = await second.turn()
+    assert.deepEqual(failures, [])
+    const steps = operations.map(({ verb, entry }) => `${verb} ${entry.kind}`)
+    assert.deepEqual(
+      steps.filter((step, i) => step !== steps[i - 1]),
+      [
+        'delete route',
+        'delete link',
+        'add link',
+        'add address',
+        'add fdb',
+        'add neighbour',
+        'add nexthop',
+        'add route',
+      ],
+    )
+    assert.equal((await host.list('route show dev flannel.1')).length, 1100)
+    assert.deepEqual((await second.turn()).operations, [])
+  })
+
   test('the state that flanneld leaves is taken over without a moment without a route', async () => {
     await using host = await Host.create('192.168.1.10')
     await host.ip(
@@ -364,4 +398,8 @@ function withoutIndexes(picture: readonly string[]): string[] {
     )
     .filter((line) => !line.startsWith('33:33:') && !line.startsWith('01:00:5e'))
     .toSorted()
+}
+
+function hex(byte: number): string {
+  return byte.toString(16).padStart(2, '0')
 }

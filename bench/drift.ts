@@ -75,9 +75,10 @@ export const drift: Bench = {
             bound: 100,
           })),
           {
-            what: `agent CPU for a repair: with ${count(many)} leases / with ${count(few)} (no dump)`,
-            measured: large.cpu / small.cpu,
-            bound: 1.5,
+            // Reading all of 40,000 again takes some 200.
+            what: `agent CPU for a repair with ${count(many)} leases: no dump, ms`,
+            measured: large.cpu,
+            bound: 5,
           },
           { what: 'overruns meanwhile', measured: large.overruns, bound: 0 },
         ],

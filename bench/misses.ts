@@ -110,9 +110,10 @@ async function storm(
   const words = [`--net=${host.path}`, process.execPath, program, `${addresses}`, `${milliseconds}`]
   const sender = spawn('nsenter', words, { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(sender, 'exit')
-  const [line] = await once(createInterface(sender.stdout), 'line')
+  const said = await Promise.race([once(createInterface(sender.stdout), 'line'), ended])
   const [code] = await ended
   if (code !== 0) throw new Error('the sender failed')
+  const [line] = said
   const unanswered = await untilAnswered(host, addresses)
   return { took: Number(process.hrtime.bigint() - BigInt(line)) / 1e6, unanswered }
 }
@@ -143,10 +144,12 @@ async function overrunStorm(host: LabHost, agent: Agent): Promise<Omit<Storm, 'o
     const error = (await connection.batch(flood)).find((each) => each !== undefined)
     if (error !== undefined) throw error
     // While the agent is away the kernel asks, gives up after 3 s, and is asked again.
-    const answered = storm(host, WAITING, 200)
-    await sleep(1000)
-    agent.signal('SIGCONT')
-    return await answered
+    const goOn = async (): Promise<void> => {
+      await sleep(1000)
+      agent.signal('SIGCONT')
+    }
+    const [answered] = await Promise.all([storm(host, WAITING, 200), goOn()])
+    return answered
   } finally {
     agent.signal('SIGCONT')
   }

@@ -1,7 +1,9 @@
-/** A host that knows a network of many peers: how most benches begin. */
+/** How benches begin: a host that knows a network of many peers, or two hosts that know each other. */
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { untilConnected } from '../src/lab/agent.ts'
 import { Arrivals } from './arrivals.ts'
+import type { Options } from './bench.ts'
 import type { Mode } from './network.ts'
 import { Agent, type Programs } from './programs.ts'
 import type { Stage } from './stage.ts'
@@ -28,5 +30,23 @@ export async function amongPeers<T>(
     return await work(agent)
   } finally {
     await agent.stop()
+  }
+}
+
+/** An agent on each of the stage's hosts, all in sync with each other, for as long as the work takes. */
+export async function amongHosts<T>(
+  stage: Stage,
+  programs: Programs,
+  { mode, peers = 0, signal }: { mode: Mode; peers?: number; signal: Options['signal'] },
+  work: (agents: Agent[]) => Promise<T>,
+): Promise<T> {
+  await stage.network(mode, peers)
+  const agents = stage.lab.hosts.map((host) => Agent.start([programs.tweed, 'agent'], host))
+  try {
+    for (const agent of agents) await agent.untilReady()
+    await untilConnected(stage.lab, signal)
+    return await work(agents)
+  } finally {
+    for (const agent of agents) await agent.stop()
   }
 }

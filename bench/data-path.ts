@@ -5,7 +5,6 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { type Ip, parseIp } from '../src/address/ip.ts'
 import { parsePrefix } from '../src/address/prefix.ts'
 import { hostStatus } from '../src/lab/agent.ts'
@@ -14,8 +13,9 @@ import { run } from '../src/lab/command.ts'
 import { ping } from '../src/lab/ping.ts'
 import { containerAddresses, type Namespace } from '../src/lab/topology.ts'
 import type { Bench, Options } from './bench.ts'
+import { amongHosts } from './crowd.ts'
 import { type Measured, median, type Row } from './measure.ts'
-import { Agent, type Programs } from './programs.ts'
+import type { Programs } from './programs.ts'
 import { Stage } from './stage.ts'
 
 /** Where packets go from, and to. */
@@ -75,19 +75,13 @@ async function onPath<T>(
   return Stage.with(2, options, async (stage) => {
     const [a, b] = [stage.host(0), stage.host(1)]
     if (candidate === 'host to host') return work({ from: a, to: b, address: b.publicIp })
-    await stage.network(candidate === 'vxlan, static' ? 'static' : 'l3miss', 0)
-    const agents = [a, b].map((host) => Agent.start([programs.tweed, 'agent'], host))
-    try {
-      for (const agent of agents) await agent.untilReady()
+    const mode = candidate === 'vxlan, static' ? 'static' : 'l3miss'
+    return amongHosts(stage, programs, { mode, signal: options.signal }, async () => {
       for (const host of [a, b]) await attachContainer(host)
       const { subnet } = (await hostStatus(b)).lease
       const address = containerAddresses(parsePrefix(subnet)).container
-      while ((await hostStatus(a)).peers.length === 0 || (await hostStatus(b)).peers.length === 0)
-        await sleep(50)
-      return await work({ from: a.container, to: b.container, address })
-    } finally {
-      for (const agent of agents) await agent.stop()
-    }
+      return work({ from: a.container, to: b.container, address })
+    })
   })
 }
 

@@ -13,9 +13,10 @@ import { ip } from '../src/lab/command.ts'
 import { decodeEchoReply, encodeEchoRequest } from '../src/lab/echo.ts'
 import type { LabHost } from '../src/lab/topology.ts'
 import { openIcmp } from '../src/native.ts'
-import type { Bench } from './bench.ts'
+import type { Bench, Options } from './bench.ts'
+import { amongHosts } from './crowd.ts'
 import { type Measured, median, percentile } from './measure.ts'
-import { Agent, type Programs } from './programs.ts'
+import type { Programs } from './programs.ts'
 import { Stage } from './stage.ts'
 
 const FOLLOWING = 5
@@ -29,7 +30,7 @@ export const firstPacket: Bench = {
   summary: 'what an L3 miss adds to the first packet for an address',
   run: (programs, options) =>
     Stage.with(2, options, (stage): Promise<Measured> => {
-      return betweenTwoHosts(stage, programs, async (source, subnet) => {
+      return betweenTwoHosts(stage, programs, options, async (source, subnet) => {
         const extra: number[] = []
         const first = ipToNumber(prefixBase(parsePrefix(subnet))) + 1n
         // The first address warms up.
@@ -53,29 +54,23 @@ export const firstPacket: Bench = {
     }),
 }
 
-/** Two hosts that know each other; the second answers for every address of its subnet. */
-async function betweenTwoHosts<T>(
+/** The second of two hosts answers for every address of its subnet. */
+function betweenTwoHosts<T>(
   stage: Stage,
   programs: Programs,
+  { signal }: Options,
   work: (source: LabHost, subnet: string) => Promise<T>,
 ): Promise<T> {
-  const [a, b] = [stage.host(0), stage.host(1)]
-  await stage.network('l3miss', 0)
-  const agents = [a, b].map((host) => Agent.start([programs.tweed, 'agent'], host))
-  try {
-    for (const agent of agents) await agent.untilReady()
-    while ((await hostStatus(a)).peers.length === 0 || (await hostStatus(b)).peers.length === 0)
-      await sleep(50)
+  return amongHosts(stage, programs, { mode: 'l3miss', signal }, async () => {
+    const [a, b] = [stage.host(0), stage.host(1)]
     const { subnet } = (await hostStatus(b)).lease
     const back = prefixBase(parsePrefix((await hostStatus(a)).lease.subnet))
     await ip(b.namespace, `route add local ${subnet} dev lo`)
     roundTrip(b, back, 1)
     // Until what the starts left behind is collected.
     await sleep(4000)
-    return await work(a, subnet)
-  } finally {
-    for (const agent of agents) await agent.stop()
-  }
+    return work(a, subnet)
+  })
 }
 
 /** Milliseconds. */

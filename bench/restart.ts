@@ -6,7 +6,8 @@ import { attachContainer } from '../src/lab/build.ts'
 import { ping } from '../src/lab/ping.ts'
 import { containerAddresses } from '../src/lab/topology.ts'
 import { parsePrefix } from '../src/address/prefix.ts'
-import type { Bench } from './bench.ts'
+import type { Bench, Options } from './bench.ts'
+import { amongHosts } from './crowd.ts'
 import type { Measured, Row } from './measure.ts'
 import { count } from './network.ts'
 import { Agent, type Programs } from './programs.ts'
@@ -30,7 +31,7 @@ export const restart: Bench = {
   run: (programs, options) =>
     Stage.with(2, options, async (stage): Promise<Measured> => {
       const peers = options.quick ? 1000 : 40_000
-      const restarts = await onTwoHosts(stage, programs, peers, async (again) => {
+      const restarts = await onTwoHosts(stage, programs, peers, options, async (again) => {
         const all: Restart[] = []
         for (let i = 0; i < Math.min(options.runs, 3); i++) all.push(await again())
         return all
@@ -61,22 +62,17 @@ export const restart: Bench = {
 }
 
 /** Two hosts with a container on each, whose agents know each other and all the peers. */
-async function onTwoHosts<T>(
+function onTwoHosts<T>(
   stage: Stage,
   programs: Programs,
   peers: number,
+  { signal }: Options,
   work: (again: () => Promise<Restart>) => Promise<T>,
 ): Promise<T> {
-  await stage.network('static', peers)
-  const hosts = [stage.host(0), stage.host(1)]
-  const agents = hosts.map((host) => Agent.start([programs.tweed, 'agent'], host))
-  try {
-    for (const agent of agents) await agent.untilReady()
-    for (const host of hosts) await attachContainer(host)
-    return await work(() => restartFirst(stage, programs, agents))
-  } finally {
-    for (const agent of agents) await agent.stop()
-  }
+  return amongHosts(stage, programs, { mode: 'static', peers, signal }, async (agents) => {
+    for (const host of stage.lab.hosts) await attachContainer(host)
+    return work(() => restartFirst(stage, programs, agents))
+  })
 }
 
 /** @param agents The first is replaced by the one that is started, at once: whoever has them stops it too. */

@@ -13,7 +13,6 @@ import {
   type Entry,
   type Failure,
   type Key,
-  type KernelState,
   linkKey,
   type Operation,
   type Report,
@@ -93,19 +92,11 @@ export class Reconciler implements Disposable {
     const ids = objects ? new NexthopIds() : undefined
     const reconciler = new Reconciler(scope, connection, subscription, ids)
     await reconciler.#mirror.read(connection)
-    for (const entry of reconciler.actual.values()) {
-      if (entry.kind === 'nexthop') ids?.keep(entry.id, entry.link, entry.gateway)
+    for (const { actual } of reconciler.#cells.values()) {
+      if (actual?.kind === 'nexthop') ids?.keep(actual.id, actual.link, actual.gateway)
     }
     for (const id of reconciler.#mirror.foreignNexthops) ids?.avoid(id)
     return reconciler
-  }
-
-  get desired(): KernelState {
-    return this.#cells.state('desired')
-  }
-
-  get actual(): KernelState {
-    return this.#cells.state('actual')
   }
 
   /** What is not as desired, and why. */

@@ -107,7 +107,7 @@ export class EtcdClient {
       for (const create of ranges) stream.write(WATCH.encode({ request: { $case: 'create', create } }))
       for await (const message of stream.messages) {
         clearTimeout(impatience)
-        yield WATCH.decode(message)
+        yield read(WATCH, message)
       }
       throw new RegistryError('unavailable', `${connection.endpoint}: etcd ended the watch`)
     } catch (error) {
@@ -199,13 +199,24 @@ function isStaleToken(error: unknown): boolean {
 
 async function unary<Request, Answer>(
   channel: Channel,
-  { path, encode, decode }: Method<Request, Answer>,
+  method: Method<Request, Answer>,
   request: Request,
   metadata: Metadata,
   signal: AbortSignal,
 ): Promise<Answer> {
   signal.throwIfAborted()
-  return decode(await channel.unary(path, encode(request), { metadata, timeout: CALL_TIMEOUT, signal }))
+  const options = { metadata, timeout: CALL_TIMEOUT, signal }
+  return read(method, await channel.unary(method.path, method.encode(request), options))
+}
+
+/** @throws {GrpcError} when the bytes are no such answer: what sent them is not to be trusted with the next call. */
+function read<Answer>({ decode }: Pick<Method<never, Answer>, 'decode'>, bytes: Buffer): Answer {
+  try {
+    return decode(bytes)
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause)
+    throw new GrpcError(status.INTERNAL, `its answer cannot be read: ${message}`, { cause })
+  }
 }
 
 /** Its own signal: others wait for the token, too. */

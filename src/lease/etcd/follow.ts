@@ -45,8 +45,8 @@ const LAST_PAUSE = 5000
 
 const DELETE = 1
 
-/** A range whose answer stays bytes. */
-const RANGE: Method<RangeRequest, Buffer> = { ...KV.range, decode: (bytes) => bytes }
+/** A range whose pairs are decoded later. */
+const RANGE: Method<RangeRequest, Page> = { ...KV.range, decode: splitPage }
 
 export interface ListOptions {
   /** What is kept as it is where it did not change. */
@@ -66,10 +66,10 @@ export async function list(
   let cluster = 0n
   let revision = 0
   for (const span of spans) {
-    for await (const { bytes, page } of pages(client, span, revision, signal)) {
+    for await (const page of pages(client, span, revision, signal)) {
       cluster = page.cluster
       if (revision === 0) revision = page.revision
-      for (const fresh of readPairs(bytes, page, Date.now())) {
+      for (const fresh of pairsOf(page)) {
         const old = known?.get(fresh.key)
         const kept = old !== undefined && isSame(old, fresh) ? old : fresh
         stored.set(kept.key, kept)
@@ -80,24 +80,33 @@ export async function list(
   return { cluster, revision, stored }
 }
 
+/** @throws {RegistryError} when one cannot be read. */
+function* pairsOf(page: Page): Generator<Stored> {
+  try {
+    yield* readPairs(page, Date.now())
+  } catch (cause) {
+    if (!(cause instanceof WireError)) throw cause
+    throw new RegistryError('unavailable', `etcd's answer cannot be read: ${cause.message}`, { cause })
+  }
+}
+
 /** The answers for one span. etcd already makes the next one while the caller works on one. */
 async function* pages(
   client: EtcdClient,
   { from, to = '' }: Span,
   atRevision: number,
   signal: AbortSignal,
-): AsyncGenerator<{ readonly bytes: Buffer; readonly page: Page }> {
+): AsyncGenerator<Page> {
   const rangeEnd = Buffer.from(to)
-  const ask = (key: Buffer, revision: number): Promise<Buffer> =>
+  const ask = (key: Buffer, revision: number): Promise<Page> =>
     client.call(
       RANGE,
       RangeRequest.create({ key, rangeEnd, limit: PAGE, revision: BigInt(revision) }),
       signal,
     )
-  let next: Promise<Buffer> | undefined = ask(Buffer.from(from), atRevision)
+  let next: Promise<Page> | undefined = ask(Buffer.from(from), atRevision)
   while (next !== undefined) {
-    const bytes = await next
-    const page = split(bytes)
+    const page = await next
     next = undefined
     if (page.more) {
       next = ask(Buffer.concat([page.last, Buffer.of(0)]), atRevision || page.revision)
@@ -106,17 +115,7 @@ async function* pages(
       // Until the request is on its way.
       await setImmediate()
     }
-    yield { bytes, page }
-  }
-}
-
-/** @throws {RegistryError} */
-function split(bytes: Buffer): Page {
-  try {
-    return splitPage(bytes)
-  } catch (cause) {
-    if (!(cause instanceof WireError)) throw cause
-    throw new RegistryError('unavailable', `etcd's answer cannot be read: ${cause.message}`, { cause })
+    yield page
   }
 }
 

@@ -19,6 +19,7 @@ export interface Stored {
 
 /** Where the parts of an answer are. */
 export interface Page {
+  readonly bytes: Buffer
   readonly cluster: bigint
   readonly revision: number
   /** Whether there are more keys than the limit let through. */
@@ -125,11 +126,11 @@ export function splitPage(bytes: Buffer): Page {
     } else if (wire.field === 3 && wire.type === VARINT) more = wire.number() !== 0
     else wire.skip()
   }
-  return { ...header, more, pairs, last: keyOf(bytes, pairs) }
+  return { bytes, ...header, more, pairs, last: keyOf(bytes, pairs) }
 }
 
 /** @param seen Milliseconds since the epoch. @throws {WireError} */
-export function* readPairs(bytes: Buffer, { pairs }: Page, seen: number): Generator<Stored> {
+export function* readPairs({ bytes, pairs }: Page, seen: number): Generator<Stored> {
   for (let i = 0; i < pairs.length; i += 2) yield readPair(new Wire(bytes, pairs[i], pairs[i + 1]), seen)
 }
 

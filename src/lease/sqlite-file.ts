@@ -8,7 +8,7 @@
  */
 
 import { randomInt, randomUUID } from 'node:crypto'
-import { accessSync, constants, mkdirSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, linkSync, mkdirSync, rmSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { pathToFileURL } from 'node:url'
@@ -69,11 +69,10 @@ export async function write<T>(
 }
 
 function writeOnce<T>(path: string, create: boolean, work: (database: DatabaseSync) => T): T {
-  const before = create ? undefined : identity(path)
-  if (create) mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
-  const database = open(path, create ? 'rwc' : 'rw', WRITER_TIMEOUT)
+  if (create && !existsSync(path)) createFile(path)
+  const opened = identity(path)
+  const database = open(path, 'rw', WRITER_TIMEOUT)
   try {
-    const opened = before ?? identity(path)
     database.exec('BEGIN IMMEDIATE')
     if (create) initialise(database)
     checkSchema(path, database)
@@ -87,6 +86,27 @@ function writeOnce<T>(path: string, create: boolean, work: (database: DatabaseSy
   }
 }
 
+/** Made under another name and then given its own, so that nobody ever sees a registry without tables. */
+function createFile(path: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o755 })
+  const made = `${path}.${randomUUID()}`
+  try {
+    const database = open(made, 'rwc', WRITER_TIMEOUT)
+    try {
+      initialise(database)
+    } finally {
+      database.close()
+    }
+    linkSync(made, path)
+  } catch (error) {
+    // Somebody else was faster.
+    if (!existsSync(path)) throw error
+  } finally {
+    rmSync(made, { force: true })
+  }
+}
+
+/** Does nothing to a file that has tables; one that somebody made empty becomes a registry. */
 function initialise(database: DatabaseSync): void {
   if (database.prepare('SELECT 1 FROM sqlite_schema').get() !== undefined) return
   database.exec(SCHEMA)

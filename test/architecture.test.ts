@@ -166,7 +166,7 @@ const RULES: readonly Rule[] = [
     why: 'the loop joins leases, backend and kernel, each through its seam: no registry, no netlink, no socket',
   },
   {
-    files: ['native.ts', 'log.ts', 'memory.ts', 'version.ts'],
+    files: ['native.ts', 'log.ts', 'v8.ts', 'version.ts'],
     may: [],
     pure: false,
     why: 'the edges of the process',

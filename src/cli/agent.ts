@@ -6,17 +6,17 @@ import { runAgent as run } from '../agent/agent.ts'
 import { FlagError } from '../config/flags.ts'
 import { type LeaseRegistry, RegistryError } from '../lease/registry.ts'
 import { createLogger, type Logger } from '../log.ts'
-import { compactHeap } from '../memory.ts'
 import { statusSocketPath } from '../status/client.ts'
 import { serve } from '../status/http.ts'
 import { Journal } from '../status/journal.ts'
 import { notifySystemd } from '../status/systemd.ts'
 import { RegistryCalls } from '../status/tally.ts'
+import { compactHeap, stopOptimizing } from '../v8.ts'
 import { VERSION } from '../version.ts'
 import { formatHelp, type Question, readSettings, type Settings } from './agent-settings.ts'
 import { openRegistry } from './open-registry.ts'
 
-/** Milliseconds from being ready until what the start left behind is given back. */
+/** Milliseconds from being ready until the start is over for V8 too. */
 const SETTLING = 2000
 
 /** Exit status: 0 after SIGTERM or SIGINT, 1 on what an operator must mend, 2 for a wrong command line. */
@@ -63,9 +63,12 @@ async function runUntilSignal(
     })
   }
   const { NOTIFY_SOCKET } = process.env
-  const journal = new Journal(log, VERSION, registry.name, () => {
+  const journal = new Journal(log, VERSION, registry.name, ({ scope }) => {
     notifySystemd(NOTIFY_SOCKET, 'READY=1')
-    setTimeout(compactHeap, SETTLING).unref()
+    setTimeout(() => {
+      if (scope.onDemand.size > 0) stopOptimizing()
+      compactHeap()
+    }, SETTLING).unref()
   })
   await mkdir(dirname(subnetFile), { recursive: true, mode: 0o755 })
   const served = { journal, calls }

@@ -35,7 +35,7 @@ export class Journal {
   readonly #log: Logger
   readonly #version: string
   readonly #registryName: string
-  readonly #tellReady: () => void
+  readonly #tellReady: (backend: Backend) => void
   readonly #started = performance.now()
   /** The last thing said on a topic: it is not said twice. */
   readonly #said = new Map([['subnet file', 'not written yet']])
@@ -69,7 +69,12 @@ export class Journal {
   #refusedTold = Number.NEGATIVE_INFINITY
 
   /** @param tellReady Called once, when everything is as it should be for the first time. */
-  constructor(log: Logger, version: string, registryName: string, tellReady: () => void = () => undefined) {
+  constructor(
+    log: Logger,
+    version: string,
+    registryName: string,
+    tellReady: (backend: Backend) => void = () => undefined,
+  ) {
     this.#tellReady = tellReady
     this.#log = log
     this.#version = version
@@ -218,7 +223,7 @@ export class Journal {
       if (fault === '') {
         this.#log.info(`Wrote subnet file to ${path}`)
         this.#log.info('flannel is ready')
-        this.#tellReady()
+        if (this.#membership !== undefined) this.#tellReady(this.#membership.backend)
       } else this.#log.error(`failed to write subnet file ${path}: ${fault}`)
     })
   }

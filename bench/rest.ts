@@ -8,8 +8,8 @@ import { count } from './network.ts'
 import type { Programs } from './programs.ts'
 import { Stage } from './stage.ts'
 
-/** V8 gives memory back some seconds after it is free. Milliseconds. */
-const REST = 10_000
+/** V8 looks for memory to give back some ten seconds after the last work. Milliseconds. */
+const REST = 15_000
 /** What is to be reached is said in MB, 10^6 bytes; the kernel counts in MiB. */
 const MB_IN_MIB = 2 ** 20 / 1e6
 /** The most that the peer is asked for. */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/netlink.h>
 #include <node_api.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -137,24 +138,31 @@ static napi_value wrap(napi_env env, napi_value this, int fd) {
   return this;
 }
 
-/* new NetlinkSocket(netns: string | undefined, groups: Uint32Array, receiveBuffer: number) */
+/* new NetlinkSocket(netns: string | undefined, protocol: number, groups: Uint32Array, receiveBuffer: number) */
 static napi_value construct_netlink(napi_env env, napi_callback_info info) {
-  napi_value this, arguments[3];
-  if (!get_construction(env, info, &this, arguments, 3)) return NULL;
+  napi_value this, arguments[4];
+  if (!get_construction(env, info, &this, arguments, 4)) return NULL;
   char buffer[PATH_MAX];
   const char *netns;
+  double protocol;
   struct bytes groups;
   int32_t receive_buffer;
   if (!get_path(env, arguments[0], buffer, &netns)) return throw_type(env, "netns must be a path");
-  if (!get_bytes(env, arguments[1], napi_uint32_array, &groups)) {
+  if (napi_get_value_double(env, arguments[1], &protocol) != napi_ok) {
+    return throw_type(env, "protocol must be a number");
+  }
+  if (protocol != NETLINK_ROUTE && protocol != NETLINK_GENERIC) {
+    return throw_range(env, "protocol must be 0 (NETLINK_ROUTE) or 16 (NETLINK_GENERIC)");
+  }
+  if (!get_bytes(env, arguments[2], napi_uint32_array, &groups)) {
     return throw_type(env, "groups must be a Uint32Array");
   }
-  if (napi_get_value_int32(env, arguments[2], &receive_buffer) != napi_ok) {
+  if (napi_get_value_int32(env, arguments[3], &receive_buffer) != napi_ok) {
     return throw_type(env, "receiveBuffer must be a number");
   }
   if (receive_buffer < 0) return throw_range(env, "receiveBuffer must not be negative");
   struct failure failure;
-  int fd = open_netlink(netns, groups.data, groups.length, receive_buffer, &failure);
+  int fd = open_netlink(netns, (int)protocol, groups.data, groups.length, receive_buffer, &failure);
   return fd < 0 ? throw_failure(env, failure, netns) : wrap(env, this, fd);
 }
 

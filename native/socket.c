@@ -86,9 +86,9 @@ static bool configure_netlink(int fd, const uint32_t *groups, size_t group_count
   return true;
 }
 
-int open_netlink(const char *netns, const uint32_t *groups, size_t group_count, int receive_buffer,
+int open_netlink(const char *netns, int protocol, const uint32_t *groups, size_t group_count, int receive_buffer,
                  struct failure *failure) {
-  int fd = open_socket(netns, AF_NETLINK, SOCK_RAW, NETLINK_ROUTE, failure);
+  int fd = open_socket(netns, AF_NETLINK, SOCK_RAW, protocol, failure);
   if (fd < 0) return -1;
   struct sockaddr_nl local = { .nl_family = AF_NETLINK };
   if (bind(fd, (struct sockaddr *)&local, sizeof local) < 0) return close_and_fail(fd, failure, "bind");

@@ -17,10 +17,11 @@ struct failure {
 };
 
 /*
- * A bound NETLINK_ROUTE socket. netns: a path such as /run/netns/x, NULL for the caller's own namespace. groups:
- * RTNLGRP_* numbers. receive_buffer: bytes, 0 for the system's default. Returns the descriptor, or -1.
+ * A bound netlink socket. netns: a path such as /run/netns/x, NULL for the caller's own namespace. protocol:
+ * NETLINK_ROUTE or NETLINK_GENERIC. groups: multicast groups of the protocol, by number. receive_buffer: bytes, 0
+ * for the system's default. Returns the descriptor, or -1.
  */
-int open_netlink(const char *netns, const uint32_t *groups, size_t group_count, int receive_buffer,
+int open_netlink(const char *netns, int protocol, const uint32_t *groups, size_t group_count, int receive_buffer,
                  struct failure *failure);
 
 /* A raw ICMP socket connected to the destination: what it receives begins with the IPv4 header. */

@@ -30,6 +30,7 @@ export interface Socket {
 interface Addon {
   readonly NetlinkSocket: new (
     netns: string | undefined,
+    protocol: number,
     groups: Uint32Array,
     receiveBuffer: number,
   ) => Socket
@@ -40,16 +41,18 @@ interface Addon {
 export interface NetlinkOptions {
   /** Path of a namespace, `/run/netns/x`; undefined for the process's own. The process itself never moves. */
   readonly netns?: string | undefined
-  /** RTNLGRP_* */
+  /** NETLINK_ROUTE (0), the default, or NETLINK_GENERIC (16). */
+  readonly protocol?: number | undefined
+  /** Multicast groups of the protocol, by number: RTNLGRP_*, or what a generic family says of its own. */
   readonly groups?: readonly number[]
   /** SO_RCVBUF in bytes; undefined for the system's default. */
   readonly receiveBuffer?: number
 }
 
-/** A bound rtnetlink socket. */
+/** A bound netlink socket. */
 export function openNetlink(options: NetlinkOptions): Socket {
-  const { netns, groups = [], receiveBuffer = 0 } = options
-  return new (loadAddon().NetlinkSocket)(netns, Uint32Array.from(groups), receiveBuffer)
+  const { netns, protocol = 0, groups = [], receiveBuffer = 0 } = options
+  return new (loadAddon().NetlinkSocket)(netns, protocol, Uint32Array.from(groups), receiveBuffer)
 }
 
 /** A raw ICMP socket to the IPv4 address (4 bytes). What it receives begins with the IPv4 header. */

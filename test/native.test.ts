@@ -64,6 +64,23 @@ describe('a socket in a namespace', () => {
     }
   })
 
+  test('is of one of two protocols', () => {
+    using generic = opened(NETNS_PATH, { protocol: 16 })
+    // CTRL_CMD_GETFAMILY, version 1, of no family: EINVAL, in an NLMSG_ERROR.
+    const request = message(16, 0x1, 1, 4)
+    request.set([3, 1], 16)
+    generic.socket.send(request)
+    const answer = new Uint8Array(512)
+    assert.equal(generic.socket.receive(answer, 512, new Uint32Array(1), 0), 1)
+    assert.equal(new DataView(answer.buffer).getInt32(16, true), -22)
+    for (const protocol of [-1, 1, 15, 16.5, 17, 2 ** 32, Number.NaN]) {
+      assert.throws(() => openNetlink({ netns: NETNS_PATH, protocol }), {
+        code: 'ERR_OUT_OF_RANGE',
+        message: 'protocol must be 0 (NETLINK_ROUTE) or 16 (NETLINK_GENERIC)',
+      })
+    }
+  })
+
   test('is not inherited by child processes', () => {
     using _ = opened(NETNS_PATH)
     const inherited = execFileSync('ls', ['-l', '/proc/self/fd'], { encoding: 'utf8' })
@@ -265,7 +282,7 @@ test('an ICMP socket sends to its destination and receives what comes from there
 
 function opened(
   netns: string,
-  options: { groups?: readonly number[]; receiveBuffer?: number } = {},
+  options: { protocol?: number; groups?: readonly number[]; receiveBuffer?: number } = {},
 ): Disposable & { readonly socket: Socket } {
   const socket = openNetlink({ netns, ...options })
   return { socket, [Symbol.dispose]: () => socket.close() }

@@ -8,7 +8,9 @@
 import { formatIp, formatIpv4, type Ip, ipBytes, ipv4Bits } from '../address/ip.ts'
 import { formatMac, type Mac, macBytes } from '../address/mac.ts'
 
-/** The type without its flags NLA_F_NESTED (the value is attributes) and NLA_F_NET_BYTEORDER. */
+/** In a type: the value is attributes. rtnetlink does without it, most generic families ask for it. */
+export const NLA_F_NESTED = 0x8000
+/** The type without its flags NLA_F_NESTED and NLA_F_NET_BYTEORDER. */
 const NLA_TYPE_MASK = 0x3fff
 
 const HEADER = 4
@@ -110,6 +112,14 @@ export class Reader {
     return this.#view.getInt32(this.#check(at, 4), LITTLE_ENDIAN)
   }
 
+  u64(at = 0): bigint {
+    return this.#view.getBigUint64(this.#check(at, 8), LITTLE_ENDIAN)
+  }
+
+  i64(at = 0): bigint {
+    return this.#view.getBigInt64(this.#check(at, 8), LITTLE_ENDIAN)
+  }
+
   /** The kernel's boolean of one byte. */
   boolean(): boolean {
     return this.u8() !== 0
@@ -125,12 +135,18 @@ export class Reader {
   /** The window as 4 or 16 bytes in network order. */
   ip(): Ip {
     if (this.length === 4) return formatIpv4(this.#view.getUint32(this.#check(0, 4)))
-    if (this.length !== 16) throw this.#error('an IP address')
+    if (this.length !== 16) throw this.error('an IP address')
     return formatIp(this.#bytes.subarray(this.#start, this.#end))
   }
 
+  /** Of the window, valid as long as the datagram. */
+  bytes(at: number, size: number): Uint8Array {
+    const position = this.#check(at, size)
+    return this.#bytes.subarray(position, position + size)
+  }
+
   mac(): Mac {
-    if (this.length !== 6) throw this.#error('a MAC address')
+    if (this.length !== 6) throw this.error('a MAC address')
     return formatMac(this.#bytes.subarray(this.#start, this.#end))
   }
 
@@ -146,11 +162,12 @@ export class Reader {
 
   #check(at: number, size: number): number {
     const position = this.#start + at
-    if (position + size > this.#end) throw this.#error(`${size} bytes at ${at}`)
+    if (position + size > this.#end) throw this.error(`${size} bytes at ${at}`)
     return position
   }
 
-  #error(wanted: string): DecodeError {
+  /** The window is not what it should be. */
+  error(wanted: string): DecodeError {
     return new DecodeError(this.#base + this.#start, `${this.length} bytes where ${wanted} should be`)
   }
 }
@@ -208,6 +225,15 @@ export class Writer {
     this.#view.setUint32(this.#start + at, value, LITTLE_ENDIAN)
   }
 
+  u64(at: number, value: bigint): void {
+    this.#view.setBigUint64(this.#start + at, value, LITTLE_ENDIAN)
+  }
+
+  /** Bytes that are in the payload already are overwritten. */
+  bytes(at: number, value: Uint8Array): void {
+    this.#bytes.set(value, this.#start + at)
+  }
+
   /** An attribute of `size` zeros. Returns its offset, for the setters. */
   put(type: number, size: number): number {
     const length = HEADER + size
@@ -234,6 +260,10 @@ export class Writer {
     if (value !== undefined) this.u32(this.put(type, 4), value)
   }
 
+  putU64(type: number, value: bigint | undefined): void {
+    if (value !== undefined) this.u64(this.put(type, 8), value)
+  }
+
   /** The kernel's boolean of one byte: 0 is said, undefined is not. */
   putBoolean(type: number, value: boolean | undefined): void {
     if (value !== undefined) this.putU8(type, value ? 1 : 0)
@@ -248,7 +278,7 @@ export class Writer {
     if (value === undefined) return
     // Before #bytes is read: it may exchange the chunk.
     const at = this.put(type, value.length)
-    this.#bytes.set(value, this.#start + at)
+    this.bytes(at, value)
   }
 
   /** UTF-8 with a NUL at its end. */

@@ -1,5 +1,5 @@
 /**
- * Conversations with rtnetlink: the only file of this folder that touches the operating system.
+ * Conversations over netlink sockets: the only file of this folder that touches the operating system.
  *
  * The kernel carries out a request inside the sendto() that brings it, so its answer is queued when sendto() returns:
  * every receive is synchronous, and its timeout only guards against an answer that never comes.
@@ -50,6 +50,13 @@ export class AnswerLost extends Error {
   override readonly name = 'AnswerLost'
 }
 
+export interface ConnectionOptions {
+  /** Path of a namespace, `/run/netns/x`; undefined for the process's own. */
+  readonly netns?: string | undefined
+  /** NETLINK_ROUTE, the default, or NETLINK_GENERIC. */
+  readonly protocol?: number | undefined
+}
+
 /** Requests and their answers. Calls may overlap: they are carried out one after the other. */
 export class Connection implements Disposable {
   readonly #socket: Socket
@@ -60,9 +67,8 @@ export class Connection implements Disposable {
     this.#socket = socket
   }
 
-  /** `netns`: path of a namespace, `/run/netns/x`; undefined for the process's own. */
-  static open({ netns }: { readonly netns?: string | undefined } = {}): Connection {
-    return new Connection(openNetlink({ netns, receiveBuffer: ANSWER_BUFFER }))
+  static open({ netns, protocol }: ConnectionOptions = {}): Connection {
+    return new Connection(openNetlink({ netns, protocol, receiveBuffer: ANSWER_BUFFER }))
   }
 
   /** @throws {NetlinkError} when the kernel refuses. */
@@ -135,7 +141,7 @@ export class Connection implements Disposable {
       for (const message of this.#answers()) {
         const index = (message.sequence - sequence) >>> 0
         if (message.type !== NLMSG_ERROR || index > last) continue
-        results[index] = decodeAck(message)
+        results[index] = decodeAck(message, requests[index]?.operation)
         if (index === last) return results
       }
     }
@@ -153,7 +159,7 @@ export class Connection implements Disposable {
           failure ??= { error: new DumpInterrupted('the kernel state changed while it was dumped') }
         }
         if (message.type === NLMSG_ERROR || message.type === NLMSG_DONE) {
-          const error = decodeAck(message)
+          const error = decodeAck(message, request.operation)
           if (error !== undefined) throw error
           if (failure !== undefined) throw failure.error
           return
@@ -187,9 +193,8 @@ export type SubscriptionEvent =
   /** Notifications were lost: only a dump, begun after this, tells the state. Later notifications arrive again. */
   | { readonly kind: 'overrun' }
 
-export interface SubscriptionOptions {
-  readonly netns?: string | undefined
-  /** RTNLGRP_* */
+export interface SubscriptionOptions extends ConnectionOptions {
+  /** RTNLGRP_*, or the numbers of a generic family's groups. */
   readonly groups: readonly number[]
   /** Bytes. A notification takes about 1 KiB of it, whatever its size. */
   readonly receiveBuffer?: number

@@ -11,7 +11,7 @@ import {
   NLMSG_ERROR,
   splitMessages,
 } from './message.ts'
-import { RTM_GETROUTE, RTM_NEWNEIGH } from './rtnetlink.ts'
+import { RTM_NEWNEIGH } from './rtnetlink.ts'
 
 test('a datagram of messages whose payloads are padded', () => {
   const requests = [1, 2, 5].map((length) => ({
@@ -70,8 +70,12 @@ describe('acknowledgement', () => {
 
   test('a dump that failed names the request that is told', () => {
     const done = error(EOPNOTSUPP, sentence, NLM_F_ACK_TLVS, NLMSG_DONE)
-    assert.equal(decodeAck(done, RTM_GETROUTE)?.message, 'RTM_GETROUTE: EOPNOTSUPP: no')
+    assert.equal(decodeAck(done, 'RTM_GETROUTE')?.message, 'RTM_GETROUTE: EOPNOTSUPP: no')
     assert.equal(decodeAck(done)?.operation, 'dump')
+    const refused = error(EOPNOTSUPP, header(16), NLM_F_CAPPED)
+    assert.equal(decodeAck(refused)?.operation, 'RTM_NEWNEIGH')
+    // In generic netlink the type is the number of a family.
+    assert.equal(decodeAck(refused, 'CTRL_CMD_GETFAMILY')?.operation, 'CTRL_CMD_GETFAMILY')
   })
 
   test('a request of a length that is not there', () => {

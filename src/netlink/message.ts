@@ -48,6 +48,8 @@ export interface Request {
   readonly type: number
   readonly flags: number
   readonly payload: Uint8Array
+  /** `WG_CMD_SET_DEVICE`: its name in an error, where the type does not tell it (generic netlink). */
+  readonly operation?: string | undefined
 }
 
 /** What the kernel answered instead of doing what it was asked for. */
@@ -120,17 +122,16 @@ export function encodeMessages(requests: readonly Request[], sequence: number): 
  * NLMSG_ERROR: i32 -errno, the header of the request, without NLM_F_CAPPED also its payload, with NLM_F_ACK_TLVS
  * attributes. NLMSG_DONE: i32 -errno, with NLM_F_ACK_TLVS attributes.
  *
- * @param dumped Type of the request, which NLMSG_DONE does not repeat.
+ * @param asked Name of the request, which NLMSG_DONE does not repeat, and the type does not tell in generic netlink.
  * @throws {DecodeError}
  */
-export function decodeAck(message: Message, dumped?: number): NetlinkError | undefined {
+export function decodeAck(message: Message, asked?: string): NetlinkError | undefined {
   const { payload, flags } = message
   const error = message.type === NLMSG_ERROR
   const reader = new Reader(payload, error ? 4 + HEADER : 4)
   const errno = -reader.i32(0)
   if (errno === 0) return undefined
-  const type = error ? reader.u16(8) : dumped
-  const operation = type === undefined ? 'dump' : messageTypeName(type)
+  const operation = asked ?? (error ? messageTypeName(reader.u16(8)) : 'dump')
   if (!error) return new NetlinkError(errno, operation, kernelMessage(reader, flags))
   if ((flags & NLM_F_CAPPED) !== 0) return new NetlinkError(errno, operation, kernelMessage(reader, flags))
   const echo = new Reader(payload, 4 + align(reader.u32(4)))

@@ -115,6 +115,7 @@ const calls = fc.array(fc.tuple(fc.constantFrom(...METHODS), fc.array(values, { 
 describe('hostile arguments', () => {
   for (const [name, open] of Object.entries({
     NetlinkSocket: () => openNetlink({ netns: NETNS_PATH, groups: [1], receiveBuffer: 4096 }),
+    'NetlinkSocket, generic': () => openNetlink({ netns: NETNS_PATH, protocol: 16 }),
     IcmpSocket: () => openIcmp(NETNS_PATH, Uint8Array.of(127, 0, 0, 1)),
     UnixSocket: () => openUnix(LISTENER),
   })) {
@@ -149,7 +150,7 @@ describe('hostile arguments', () => {
       const constructor = first.constructor as (...args: unknown[]) => Socket
       first.close()
       fc.assert(
-        fc.property(fc.array(values, { maxLength: 4 }), (args) => {
+        fc.property(fc.array(values, { maxLength: 5 }), (args) => {
           attempt(() => (Reflect.construct(constructor, args) as Socket).close())
           assert.throws(() => Reflect.apply(constructor, {}, args), TypeError)
         }),

@@ -107,15 +107,19 @@ function putHeader({ ifindex, name }: Partial<Features>, writer: Writer): void {
   writer.putText(ETHTOOL_A_HEADER_DEV_NAME, name)
 }
 
-/** What a link is, wants and can: each `undefined` for a feature that this kernel does not know. */
+/** One feature of a link. */
 export interface FeatureState {
+  /** What is, and what was asked for: the kernel does not do all that it is asked for. */
   readonly active: boolean
   readonly wanted: boolean
   /** Whether it can be changed. */
   readonly changeable: boolean
 }
 
-/** The feature of that name, `tx-checksum-ip-generic`, in the answer to {@link getFeatures}; undefined when the kernel knows none. */
+/**
+ * The feature of that name, `tx-checksum-ip-generic`, in the answer to {@link getFeatures}; undefined when this kernel
+ * does not know it.
+ */
 export function featureState(features: Features, name: string): FeatureState | undefined {
   const { changeable, wanted, active, fixed } = features
   // Of the four only this one lists every feature of the kernel.
@@ -146,8 +150,9 @@ export function getFeatures(family: number, ifindex: number): Request {
 }
 
 /**
- * Switches features of one link by their names; others stay. A feature that cannot be changed is no error: the answer
- * tells it as `wanted`, and so does a read. One that this kernel does not know is EINVAL.
+ * Switches features of one link by their names; others stay, but for those that the kernel switches with them (no
+ * segmentation offload without checksums). What the link cannot do now is no error: the answer tells it as `wanted`.
+ * EOPNOTSUPP for a name that this kernel does not know, EINVAL for a feature that no link can change.
  *
  * @param family The number of the family {@link ETHTOOL}.
  */

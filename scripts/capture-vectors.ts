@@ -1,6 +1,6 @@
 /**
- * Captures what `ip` and `bridge` send to this kernel, and what it answers, into test/vectors/netlink/: one file a
- * command. Run as root, with iproute2 and strace: `node scripts/capture-vectors.ts`.
+ * Captures what `ip`, `bridge` and `ethtool` send to this kernel, and what it answers, into test/vectors/netlink/: one
+ * file a command. Run as root, with iproute2, ethtool and strace: `node scripts/capture-vectors.ts`.
  *
  * The first line of a file is the command; then a line for each netlink message, `>` sent or `<` received, in hex
  * with its header. Links get the same indexes on every run, so a new capture differs in times and counters only.
@@ -33,6 +33,11 @@ const COMMANDS = {
   'link-add-vxlan-all':
     'ip link add vxlan7 index 21 address 02:00:00:00:07:10 type vxlan id 7 group ff05::7 local fd00:1::10 dev eth0 dstport 4789 srcport 10000 20000 ttl 9 tos 4 ageing 60 maxaddress 100 learning proxy rsc l2miss l3miss udpcsum udp6zerocsumtx udp6zerocsumrx gbp',
   'link-set-vxlan-up': 'ip link set dev flannel.1 up',
+  'ethtool-features-show': 'ethtool -k flannel.1',
+  'ethtool-features-off': 'ethtool -K flannel.1 tx-checksum-ip-generic off',
+  // What it cannot do now.
+  'ethtool-features-refused': 'ethtool -K flannel.1 tx-tcp-segmentation on',
+  'ethtool-features-monitor': 'ethtool --monitor -K flannel.1',
   'address-add-vxlan': 'ip address add 10.10.10.0/32 dev flannel.1 noprefixroute',
   'link-show-vxlan': 'ip -details link show dev flannel.1',
   'link-show-vxlan-all': 'ip -details link show dev vxlan7',
@@ -98,11 +103,12 @@ const COMMANDS = {
   'link-add-vxlan-zerocsum-rx': 'ip link add vxlan37 type vxlan id 37 dstport 4789 udp6zerocsumrx',
 } as const
 
-/** Those that the kernel refuses; the last one for want of VLAN filtering. */
-const REFUSED = new Set(['error-exists', 'error-extended', 'fdb-add-vlan'])
+/** Those that the kernel refuses; `fdb-add-vlan` for want of VLAN filtering. */
+const REFUSED = new Set(['error-exists', 'error-extended', 'fdb-add-vlan', 'ethtool-features-refused'])
 
 /** What provokes the events that a command waits for. */
 const PROVOCATIONS: Readonly<Record<string, readonly string[]>> = {
+  'ethtool-features-monitor': ['ethtool', '-K', 'flannel.1', 'tx-checksum-ip-generic', 'on'],
   'monitor-l3-miss': ['bash', '-c', 'echo >/dev/udp/10.99.0.1/9'],
 }
 
@@ -184,7 +190,8 @@ function messages(trace: string, command: string): string[] {
 
 /** `ip` asks for all links to know their names, and with sequence number 0 what the kernel knows of RTM_NEWLINK. */
 function isAside(request: Buffer, command: string): boolean {
-  const dump = request.readUInt16LE(4) === RTM_GETLINK && !command.includes(' link ')
+  const dump =
+    request.readUInt16LE(4) === RTM_GETLINK && !command.includes(' link ') && !command.startsWith('ethtool ')
   return dump || request.readUInt32LE(8) === 0
 }
 

@@ -20,6 +20,7 @@ import {
 
 const U16 = 0xffff
 const U32 = 0xffffffff
+const U64 = 0xffff_ffff_ffff_ffffn
 
 export const UAPI_GET = 'get=1\n\n'
 
@@ -158,10 +159,10 @@ function decodeReport(entry: Entry, peer: MutablePeer): void {
       peer.lastHandshake = (peer.lastHandshake ?? 0n) + integer(entry)
       return
     case 'rx_bytes':
-      peer.rxBytes = BigInt.asUintN(64, integer(entry))
+      peer.rxBytes = bytes(entry)
       return
     case 'tx_bytes':
-      peer.txBytes = BigInt.asUintN(64, integer(entry))
+      peer.txBytes = bytes(entry)
       return
     case 'protocol_version':
       peer.protocolVersion = number(entry, U32)
@@ -194,6 +195,12 @@ function number(entry: Entry, max: number): number {
   const value = integer(entry)
   if (value < 0n || value > max) throw unlike(entry, `a number from 0 to ${max}`)
   return Number(value)
+}
+
+function bytes(entry: Entry): bigint {
+  const value = integer(entry)
+  if (value < 0n || value > U64) throw unlike(entry, `a number from 0 to ${U64}`)
+  return value
 }
 
 /** At most 20 digits: those of 64 bits. */

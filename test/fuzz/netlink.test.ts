@@ -6,10 +6,10 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { formatIp, type Ip } from '../../src/address/ip.ts'
-import { formatMac, type Mac, ZERO_MAC } from '../../src/address/mac.ts'
+import type { Ip } from '../../src/address/ip.ts'
+import { ZERO_MAC } from '../../src/address/mac.ts'
 import { type Address, decodeAddress, encodeAddress } from '../../src/netlink/address.ts'
-import { type Attribute, DecodeError, Writer } from '../../src/netlink/attribute.ts'
+import { Writer } from '../../src/netlink/attribute.ts'
 import { decodeLink, encodeLink, type Link } from '../../src/netlink/link.ts'
 import {
   decodeAck,
@@ -27,53 +27,27 @@ import {
 import { decodeNexthop, encodeNexthop, type Nexthop } from '../../src/netlink/nexthop.ts'
 import { decodeRoute, encodeRoute, type Route } from '../../src/netlink/route.ts'
 import { AF_BRIDGE, AF_INET, AF_INET6 } from '../../src/netlink/rtnetlink.ts'
-import { readVector, vectorNames } from '../vectors/netlink.ts'
+import {
+  boolean,
+  flag,
+  i32,
+  ip,
+  mac,
+  name,
+  object,
+  partial,
+  record,
+  roundTrip,
+  survives,
+  survivesAll,
+  type Decode,
+  u8,
+  u16,
+  u32,
+  unknown,
+} from './codec-laws.ts'
 
-const u8 = fc.nat(0xff)
-const u16 = fc.nat(0xffff)
-const u32 = fc.nat(0xffffffff)
-const i32 = fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 })
-const boolean = fc.boolean()
-const flag = fc.constant(true)
-const ip: fc.Arbitrary<Ip> = fc
-  .oneof(fc.uint8Array({ minLength: 4, maxLength: 4 }), fc.uint8Array({ minLength: 16, maxLength: 16 }))
-  .map(formatIp)
-const mac: fc.Arbitrary<Mac> = fc.uint8Array({ minLength: 6, maxLength: 6 }).map(formatMac)
-const name = fc
-  .string({ unit: 'grapheme', maxLength: 15 })
-  .filter((text) => text.isWellFormed() && !text.includes('\0'))
 const family = fc.constantFrom(AF_INET, AF_INET6, AF_BRIDGE)
-
-function record<T>(model: Model<T>): fc.Arbitrary<T> {
-  return fc.record<T>(model, { noNullPrototype: true })
-}
-
-function partial<T>(model: Model<T>): fc.Arbitrary<Partial<T>> {
-  return fc.record(model, { noNullPrototype: true, requiredKeys: [] }) as fc.Arbitrary<Partial<T>>
-}
-
-type Model<T> = { readonly [K in keyof T]: fc.Arbitrary<T[K]> }
-
-/** Types that no object knows, with any of the two flags. */
-const unknown: fc.Arbitrary<Attribute[]> = fc.array(
-  record({
-    type: fc
-      .tuple(fc.integer({ min: 200, max: 0x3fff }), fc.constantFrom(0, 0x4000, 0x8000))
-      .map(([a, b]) => a | b),
-    value: fc.uint8Array({ maxLength: 40 }),
-  }),
-  { maxLength: 4 },
-)
-
-/** A record whose header is always there and whose attributes may each be absent. */
-function object<H extends object, A extends object>(
-  header: Model<H>,
-  attributes: Model<A>,
-): fc.Arbitrary<H & Partial<A>> {
-  return fc
-    .tuple(record(header), partial(attributes))
-    .map(([required, optional]) => ({ ...required, ...optional }))
-}
 
 const neighbour: fc.Arbitrary<Neighbour> = object(
   { family, ifindex: i32, state: u16, flags: u8, type: u8, unknown },
@@ -205,24 +179,6 @@ const link: fc.Arbitrary<Link> = fc
   )
   .map(([plain, info]) => ({ ...plain, ...info }))
 
-/** One writer for all values of a test, with chunks so small that they are exchanged amid a payload. */
-function roundTrip<T>(
-  values: fc.Arbitrary<T>,
-  encode: (value: T, writer: Writer) => Uint8Array,
-  decode: Decode,
-): void {
-  const writer = new Writer(64)
-  fc.assert(
-    fc.property(values, fc.boolean(), (value, shared) => {
-      const payload = encode(value, shared ? writer : new Writer())
-      assert.deepEqual(decode(payload), value)
-    }),
-    { numRuns: 200 },
-  )
-}
-
-type Decode = (payload: Uint8Array) => unknown
-
 describe('what is encoded is decoded to the same value', () => {
   test('links', () => roundTrip(link, encodeLink, decodeLink))
   test('addresses', () => roundTrip(address, encodeAddress, decodeAddress))
@@ -273,44 +229,7 @@ describe('any bytes give a value or a DecodeError', () => {
     decodeDone: (payload) => decodeAck(ack(3, payload)),
   }
 
-  const captured = vectorNames().flatMap((file) => {
-    const { sent, received } = readVector(file)
-    return [...sent, ...received].map(({ payload }) => payload)
-  })
-
-  for (const [title, decode] of Object.entries(decoders)) {
-    test(`${title}: random bytes`, () => {
-      fc.assert(
-        fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => survives(decode, bytes)),
-        { numRuns: 2000 },
-      )
-    })
-
-    test(`${title}: random attributes`, () => {
-      const attributes = fc.array(record({ type: fc.nat(70), value: fc.uint8Array({ maxLength: 24 }) }))
-      fc.assert(
-        fc.property(fc.constantFrom(4, 8, 12, 16), attributes, (size, list) => {
-          const writer = new Writer().start(size)
-          writer.u8(0, AF_INET)
-          writer.putAll(list)
-          survives(decode, writer.finish())
-        }),
-        { numRuns: 1000 },
-      )
-    })
-
-    test(`${title}: captured bytes, cut off and changed`, () => {
-      const changes = fc.array(fc.tuple(fc.nat(), fc.oneof(u8, fc.nat(5))), { maxLength: 4 })
-      fc.assert(
-        fc.property(fc.constantFrom(...captured), fc.nat(), changes, (payload, length, list) => {
-          const bytes = payload.slice(0, length % (2 * payload.length + 1))
-          for (const [at, value] of list) if (bytes.length > 0) bytes[at % bytes.length] = value
-          survives(decode, bytes)
-        }),
-        { numRuns: 2000 },
-      )
-    })
-  }
+  for (const [title, decode] of Object.entries(decoders)) survivesAll(title, decode)
 
   test('an attribute of every length, at the top and nested', () => {
     for (let length = 0; length < 40; length++) {
@@ -335,15 +254,6 @@ describe('any bytes give a value or a DecodeError', () => {
     assert.equal(decodeLink(payload).veth?.peer?.unknown?.length, 1)
   })
 })
-
-function survives(decode: Decode, bytes: Uint8Array): void {
-  try {
-    decode(bytes)
-  } catch (error) {
-    if (!(error instanceof DecodeError)) throw error
-    assert.ok(error.offset <= bytes.length, `offset ${error.offset} of ${bytes.length}`)
-  }
-}
 
 function ack(type: number, payload: Uint8Array): Message {
   const NLM_F_ACK_TLVS = 0x200

@@ -1,9 +1,10 @@
 /*
- * The addon: NetlinkSocket, IcmpSocket and UnixSocket, with the methods send, receive, readable and close.
+ * The addon: NetlinkSocket, IcmpSocket and UnixSocket, with the methods send, deliver, receive, readable and close.
  * It moves datagrams and knows nothing of what is in them. src/native.ts says the types.
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/netlink.h>
 #include <node_api.h>
@@ -44,7 +45,7 @@ static void *throw_range(napi_env env, const char *message) {
 }
 
 /* In the form of Node's own: "ENOENT: no such file or directory, open '/run/netns/x'". path may be NULL. */
-static void *throw_failure(napi_env env, struct failure failure, const char *path) {
+static napi_value failure_error(napi_env env, struct failure failure, const char *path) {
   char code[64], reason[128], text[PATH_MAX + 256];
   uv_err_name_r(-failure.error, code, sizeof code);
   uv_strerror_r(-failure.error, reason, sizeof reason);
@@ -59,8 +60,14 @@ static void *throw_failure(napi_env env, struct failure failure, const char *pat
       napi_set_named_property(env, error, "errno", number) == napi_ok &&
       napi_create_string_utf8(env, failure.syscall, NAPI_AUTO_LENGTH, &name) == napi_ok &&
       napi_set_named_property(env, error, "syscall", name) == napi_ok) {
-    napi_throw(env, error);
+    return error;
   }
+  return NULL;
+}
+
+static void *throw_failure(napi_env env, struct failure failure, const char *path) {
+  napi_value error = failure_error(env, failure, path);
+  if (error != NULL) napi_throw(env, error);
   return NULL;
 }
 
@@ -217,21 +224,90 @@ static struct handle *get_open_handle(napi_env env, napi_callback_info info, nap
   return NULL;
 }
 
-/* send(bytes: Uint8Array): void */
-static napi_value method_send(napi_env env, napi_callback_info info) {
-  napi_value arguments[1];
-  struct handle *handle = get_open_handle(env, info, arguments, 1);
-  if (handle == NULL) return NULL;
-  struct bytes bytes;
-  if (!get_bytes(env, arguments[0], napi_uint8_array, &bytes)) {
-    return throw_type(env, "bytes must be a Uint8Array");
-  }
-  if (bytes.length == 0) return throw_range(env, "bytes must not be empty");
+/* The errno, 0 when it was sent. */
+static int send_bytes(int fd, struct bytes bytes) {
   ssize_t sent;
   do {
-    sent = send(handle->fd, bytes.data, bytes.length, 0);
+    sent = send(fd, bytes.data, bytes.length, 0);
   } while (sent < 0 && errno == EINTR);
-  if (sent < 0) throw_failure(env, (struct failure){ .syscall = "send", .error = errno }, NULL);
+  return sent < 0 ? errno : 0;
+}
+
+/* The open socket and the bytes of send(bytes) and deliver(bytes), or NULL after a throw. */
+static struct handle *get_sending(napi_env env, napi_callback_info info, napi_value *value, struct bytes *bytes) {
+  struct handle *handle = get_open_handle(env, info, value, 1);
+  if (handle == NULL) return NULL;
+  if (!get_bytes(env, *value, napi_uint8_array, bytes)) return throw_type(env, "bytes must be a Uint8Array");
+  if (bytes->length == 0) return throw_range(env, "bytes must not be empty");
+  return handle;
+}
+
+/* send(bytes: Uint8Array): void */
+static napi_value method_send(napi_env env, napi_callback_info info) {
+  napi_value value;
+  struct bytes bytes;
+  struct handle *handle = get_sending(env, info, &value, &bytes);
+  if (handle == NULL) return NULL;
+  int error = send_bytes(handle->fd, bytes);
+  if (error != 0) throw_failure(env, (struct failure){ .syscall = "send", .error = error }, NULL);
+  return NULL;
+}
+
+struct delivery {
+  int fd; /* A duplicate: the socket may be closed meanwhile, and its number be another file's. */
+  napi_deferred done;
+  napi_async_work work;
+  int error;
+  size_t length;
+  uint8_t data[]; /* A copy: what JavaScript has may be written, moved or freed meanwhile. */
+};
+
+static void execute_delivery(napi_env env, void *data) {
+  (void)env;
+  struct delivery *delivery = data;
+  delivery->error = send_bytes(delivery->fd, (struct bytes){ .data = delivery->data, .length = delivery->length });
+}
+
+static void complete_delivery(napi_env env, napi_status status, void *data) {
+  struct delivery *delivery = data;
+  napi_value result;
+  if (status != napi_ok) delivery->error = ECANCELED;
+  if (delivery->error == 0) {
+    napi_get_undefined(env, &result);
+    napi_resolve_deferred(env, delivery->done, result);
+  } else {
+    result = failure_error(env, (struct failure){ .syscall = "send", .error = delivery->error }, NULL);
+    if (result != NULL) napi_reject_deferred(env, delivery->done, result);
+  }
+  napi_delete_async_work(env, delivery->work);
+  close(delivery->fd);
+  free(delivery);
+}
+
+/* deliver(bytes: Uint8Array): Promise<void>. As send, on a thread of libuv's. */
+static napi_value method_deliver(napi_env env, napi_callback_info info) {
+  napi_value value, name, promise;
+  struct bytes bytes;
+  struct handle *handle = get_sending(env, info, &value, &bytes);
+  if (handle == NULL) return NULL;
+  struct delivery *delivery = malloc(sizeof *delivery + bytes.length);
+  if (delivery == NULL) return throw_failure(env, (struct failure){ .syscall = "malloc", .error = ENOMEM }, NULL);
+  *delivery = (struct delivery){ .fd = fcntl(handle->fd, F_DUPFD_CLOEXEC, 0), .length = bytes.length };
+  memcpy(delivery->data, bytes.data, bytes.length);
+  if (delivery->fd < 0) {
+    free(delivery);
+    return throw_failure(env, (struct failure){ .syscall = "fcntl", .error = errno }, NULL);
+  }
+  if (napi_create_string_utf8(env, "tweed.deliver", NAPI_AUTO_LENGTH, &name) == napi_ok &&
+      napi_create_async_work(env, NULL, name, execute_delivery, complete_delivery, delivery, &delivery->work) ==
+        napi_ok &&
+      napi_create_promise(env, &delivery->done, &promise) == napi_ok &&
+      napi_queue_async_work(env, delivery->work) == napi_ok) {
+    return promise;
+  }
+  if (delivery->work != NULL) napi_delete_async_work(env, delivery->work);
+  close(delivery->fd);
+  free(delivery);
   return NULL;
 }
 
@@ -345,6 +421,7 @@ static napi_value method_close(napi_env env, napi_callback_info info) {
 static bool export_class(napi_env env, napi_value exports, const char *name, napi_callback constructor) {
   static const napi_property_descriptor methods[] = {
     { .utf8name = "send", .method = method_send },
+    { .utf8name = "deliver", .method = method_deliver },
     { .utf8name = "receive", .method = method_receive },
     { .utf8name = "readable", .method = method_readable },
     { .utf8name = "close", .method = method_close },

@@ -11,6 +11,8 @@ import { fileURLToPath } from 'node:url'
 export interface Socket {
   /** Sends one datagram. */
   send(bytes: Uint8Array): void
+  /** The same on a thread, so that what it makes the kernel do takes no time here. */
+  deliver(bytes: Uint8Array): Promise<void>
   /**
    * Receives the datagrams that are queued, each into its own slot of `slotSize` bytes, and waits at most `timeout`
    * milliseconds for the first. Gives their number, at most 64; `lengths` holds their true lengths: a length

@@ -260,6 +260,37 @@ describe('the end of a socket', () => {
   })
 })
 
+describe('a datagram that is delivered on a thread', () => {
+  test('has its answer queued when it is', async () => {
+    using it = opened(NETNS_PATH)
+    await it.socket.deliver(REFUSED)
+    assert.equal(it.socket.receive(new Uint8Array(4096), 4096, new Uint32Array(1), 0), 1)
+  })
+
+  test('is what was given, whatever becomes of the bytes', async () => {
+    using it = opened(NETNS_PATH)
+    const bytes = Uint8Array.from(REFUSED)
+    const delivered = it.socket.deliver(bytes)
+    bytes.fill(0)
+    await delivered
+    assert.equal(it.socket.receive(new Uint8Array(4096), 4096, new Uint32Array(1), 0), 1)
+  })
+
+  test('may outlive its socket', async () => {
+    const it = opened(NETNS_PATH)
+    const deliveries = Array.from({ length: 20 }, () => it.socket.deliver(REFUSED))
+    it.socket.close()
+    await Promise.all(deliveries)
+    assert.throws(() => it.socket.deliver(REFUSED), { code: 'ERR_SOCKET_CLOSED' })
+  })
+
+  test('that cannot be sent is an error with the system call and its errno', async () => {
+    using it = opened(NETNS_PATH)
+    const delivered = it.socket.deliver(new Uint8Array(16 * 1024 * 1024))
+    await assert.rejects(delivered, { code: 'EMSGSIZE', syscall: 'send', errno: 90 })
+  })
+})
+
 test('an ICMP socket sends to its destination and receives what comes from there', async () => {
   execFileSync('ip', ['-n', NETNS, 'link', 'set', 'lo', 'up'])
   const socket = openIcmp(NETNS_PATH, Uint8Array.of(127, 0, 0, 1))

@@ -39,21 +39,21 @@ export async function applyOperations(
   indexOf: IndexOf,
 ): Promise<Failure[]> {
   const failures: Failure[] = []
-  const requests: Request[] = []
   const owners: Operation[] = []
-  for (const operation of operations) {
-    const link = linkOf(operation)
-    const index = link === undefined ? NO_LINK : indexOf(link)
-    if (index === undefined) {
-      failures.push({ operation, error: new Error(`there is no link ${link}`) })
-      continue
-    }
-    for (const request of encodeOperation(operation, index)) {
-      requests.push(request)
-      owners.push(operation)
+  function* encode(): Generator<Request> {
+    for (const operation of operations) {
+      const link = linkOf(operation)
+      const index = link === undefined ? NO_LINK : indexOf(link)
+      if (index === undefined) failures.push({ operation, error: new Error(`there is no link ${link}`) })
+      else {
+        for (const request of encodeOperation(operation, index)) {
+          owners.push(operation)
+          yield request
+        }
+      }
     }
   }
-  const results = await connection.batch(requests)
+  const results = await connection.batch(encode())
   for (const [i, operation] of owners.entries()) {
     const error = results[i]
     if (error !== undefined) failures.push({ operation, error })

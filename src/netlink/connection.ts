@@ -35,8 +35,6 @@ const ANSWER_TIMEOUT = 1000
 /** Bounds the time that one datagram holds the kernel's RTNL lock and the event loop (200 messages: about 1 ms). */
 const BATCH_MESSAGES = 200
 const BATCH_BYTES = 64 * 1024
-/** How long a batch keeps the event loop for itself, in milliseconds. */
-const PATIENCE = 5
 /** An error takes about 1 KiB of it: room for one from every message of a datagram. */
 const ANSWER_BUFFER = 1024 * 1024
 
@@ -98,18 +96,24 @@ export class Connection implements Disposable {
 
   /**
    * Many requests in few datagrams; a failed one stops no other. Gives one result for each request, in their order.
-   * Gives way to other calls between datagrams, and to the event loop every few milliseconds.
+   * Gives way to other calls between datagrams. While the kernel works on a full one, the next requests are asked for:
+   * they may be made as they are taken.
    */
   async batch(requests: Iterable<Request>): Promise<(NetlinkError | undefined)[]> {
     const results: (NetlinkError | undefined)[] = []
-    let since = performance.now()
+    let last: Promise<void> | undefined
     for (const datagram of datagrams(requests)) {
-      if (performance.now() - since > PATIENCE) {
-        await nextTurn()
-        since = performance.now()
-      }
-      results.push(...(await this.#alone(() => this.#exchange(datagram))))
+      const sequence = this.#take(datagram.length)
+      const bytes = encodeMessages(datagram.map(acknowledgedAtLast), sequence)
+      await last
+      last = this.#alone(async () => {
+        // A thread costs some 50 µs: a full datagram takes the kernel longer, and for few messages nobody is to wait.
+        if (datagram.length < BATCH_MESSAGES) this.#socket.send(bytes)
+        else await this.#socket.deliver(bytes)
+        this.#collect(datagram, sequence, results)
+      })
     }
+    await last
     return results
   }
 
@@ -129,20 +133,16 @@ export class Connection implements Disposable {
   }
 
   /** Errors come unasked; the acknowledgement of the last message says that no more of them will come. */
-  #exchange(requests: readonly Request[]): (NetlinkError | undefined)[] {
+  #collect(requests: readonly Request[], sequence: number, results: (NetlinkError | undefined)[]): void {
+    const first = results.length
     const last = requests.length - 1
-    const sequence = this.#take(requests.length)
-    const asked = requests.map((request, i) =>
-      i < last ? request : { ...request, flags: request.flags | NLM_F_ACK },
-    )
-    this.#socket.send(encodeMessages(asked, sequence))
-    const results = requests.map((): NetlinkError | undefined => undefined)
+    for (const _ of requests) results.push(undefined)
     for (;;) {
       for (const message of this.#answers()) {
         const index = (message.sequence - sequence) >>> 0
         if (message.type !== NLMSG_ERROR || index > last) continue
-        results[index] = decodeAck(message, requests[index]?.operation)
-        if (index === last) return results
+        results[first + index] = decodeAck(message, requests[index]?.operation)
+        if (index === last) return
       }
     }
   }
@@ -264,6 +264,10 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
     if (messages === 'overrun') return { kind: 'overrun' }
     return messages.length === 0 ? undefined : { kind: 'messages', messages }
   }
+}
+
+function acknowledgedAtLast(request: Request, i: number, { length }: readonly Request[]): Request {
+  return i < length - 1 ? request : { ...request, flags: request.flags | NLM_F_ACK }
 }
 
 /** Splits requests by number and by size. */

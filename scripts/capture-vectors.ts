@@ -1,6 +1,7 @@
 /**
- * Captures what `ip`, `bridge` and `ethtool` send to this kernel, and what it answers, into test/vectors/netlink/: one
- * file a command. Run as root, with iproute2, ethtool and strace: `node scripts/capture-vectors.ts`.
+ * Captures what `ip`, `bridge`, `ethtool` and `wg` send to this kernel, and what it answers, into test/vectors/netlink/: one
+ * file a command. Run as root, with iproute2, ethtool and strace: `node scripts/capture-vectors.ts`; on a kernel with
+ * WireGuard, and with wireguard-tools, for what `wg` sends: `node scripts/capture-vectors.ts wireguard`.
  *
  * The first line of a file is the command; then a line for each netlink message, `>` sent or `<` received, in hex
  * with its header. Links get the same indexes on every run, so a new capture differs in times and counters only.
@@ -103,8 +104,35 @@ const COMMANDS = {
   'link-add-vxlan-zerocsum-rx': 'ip link add vxlan37 type vxlan id 37 dstport 4789 udp6zerocsumrx',
 } as const
 
+const [ONE, TWO] = [
+  'a2tra2tra2tra2tra2tra2tra2tra2tra2tra2trazE=',
+  'a2tra2tra2tra2tra2tra2tra2tra2tra2tra2trazI=',
+]
+
+const WIREGUARD_COMMANDS = {
+  'wireguard-link-add': 'ip link add wg0 index 30 type wireguard',
+  'wireguard-set': `wg set wg0 private-key private.key listen-port 51820 fwmark 0x100 peer ${ONE} preshared-key preshared.key endpoint 192.168.1.11:51820 persistent-keepalive 25 allowed-ips 10.10.11.0/24,fd00:10::/64 peer ${TWO} endpoint [fe80::12%1]:65535`,
+  'wireguard-show': 'wg show wg0 dump',
+  'wireguard-set-configuration': 'wg setconf wg0 wg0.conf',
+  'wireguard-set-removed': `wg set wg0 peer ${TWO} remove`,
+  'wireguard-show-unknown': 'wg show lo dump',
+} as const
+
+/** What these read, in the folder where they run. The private key is such as the kernel leaves it. */
+const WIREGUARD_FILES = {
+  'private.key': Buffer.alloc(32, 0x40).toString('base64'),
+  'preshared.key': Buffer.alloc(32, 7).toString('base64'),
+  'wg0.conf': `[Interface]\nListenPort = 51821\n\n[Peer]\nPublicKey = ${TWO}\nAllowedIPs = 10.10.12.0/24\n`,
+}
+
 /** Those that the kernel refuses; `fdb-add-vlan` for want of VLAN filtering. */
-const REFUSED = new Set(['error-exists', 'error-extended', 'fdb-add-vlan', 'ethtool-features-refused'])
+const REFUSED = new Set([
+  'error-exists',
+  'error-extended',
+  'fdb-add-vlan',
+  'ethtool-features-refused',
+  'wireguard-show-unknown',
+])
 
 /** What provokes the events that a command waits for. */
 const PROVOCATIONS: Readonly<Record<string, readonly string[]>> = {
@@ -114,12 +142,14 @@ const PROVOCATIONS: Readonly<Record<string, readonly string[]>> = {
 
 async function main(): Promise<void> {
   const folder = mkdtempSync(`${tmpdir()}/${NETNS}-`)
+  const commands = process.argv.includes('wireguard') ? WIREGUARD_COMMANDS : COMMANDS
+  for (const [name, text] of Object.entries(WIREGUARD_FILES)) writeFileSync(`${folder}/${name}`, `${text}\n`)
   run('ip', 'netns', 'add', NETNS)
   try {
-    for (const [name, command] of Object.entries(COMMANDS)) {
+    for (const [name, command] of Object.entries(commands)) {
       console.log(name)
       const trace = `${folder}/${name}`
-      const code = await capture(command, trace, PROVOCATIONS[name])
+      const code = await capture(command, folder, trace, PROVOCATIONS[name])
       const failed = code !== 0 && PROVOCATIONS[name] === undefined
       if (failed !== REFUSED.has(name)) throw new Error(`${command}: exit code ${code}`)
       const lines = [`# ${command}`, ...messages(readFileSync(trace, 'utf8'), command)]
@@ -136,14 +166,17 @@ function run(command: string, ...args: readonly string[]): void {
 }
 
 /**
- * Runs the command under strace, which writes every byte of the netlink socket (descriptor 3) into `trace`. Gives
+ * Runs the command under strace, which writes every byte of the netlink socket (mostly descriptor 3) into `trace`. Gives
  * the exit code.
  */
 async function capture(
   command: string,
+  folder: string,
   trace: string,
   provocation: readonly string[] | undefined,
 ): Promise<number | null> {
+  // Its file comes before the socket.
+  const socket = command.startsWith('wg setconf ') ? 4 : 3
   const strace = [
     'strace',
     '-o',
@@ -151,12 +184,12 @@ async function capture(
     '-e',
     'trace=sendmsg,sendto,recvmsg',
     '-e',
-    'read=3',
+    `read=${socket}`,
     '-e',
-    'write=3',
+    `write=${socket}`,
   ]
   const args = [`--net=/run/netns/${NETNS}`, ...strace, ...command.split(' ')]
-  const child = spawn('nsenter', args, { stdio: ['ignore', 'ignore', 'inherit'] })
+  const child = spawn('nsenter', args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] })
   const ended = new Promise<number | null>((resolve) => child.once('exit', resolve))
   if (provocation !== undefined) {
     await delay(500)
@@ -191,7 +224,9 @@ function messages(trace: string, command: string): string[] {
 /** `ip` asks for all links to know their names, and with sequence number 0 what the kernel knows of RTM_NEWLINK. */
 function isAside(request: Buffer, command: string): boolean {
   const dump =
-    request.readUInt16LE(4) === RTM_GETLINK && !command.includes(' link ') && !command.startsWith('ethtool ')
+    request.readUInt16LE(4) === RTM_GETLINK &&
+    !command.includes(' link ') &&
+    !/^(?:ethtool|wg) /.test(command)
   return dump || request.readUInt32LE(8) === 0
 }
 

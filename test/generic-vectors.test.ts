@@ -5,6 +5,8 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { parseIp } from '../src/address/ip.ts'
+import { parsePrefix } from '../src/address/prefix.ts'
 import {
   decodeFeatures,
   ETHTOOL_MSG_FEATURES_NTF,
@@ -14,15 +16,34 @@ import {
   setFeatures,
   TX_CHECKSUM_IP_GENERIC,
 } from '../src/netlink/ethtool.ts'
-import { decodeFamily, getFamily } from '../src/netlink/generic.ts'
-import { type Message, NLM_F_ACK } from '../src/netlink/message.ts'
+import { decodeFamily, decodeGenericHeader, getFamily } from '../src/netlink/generic.ts'
+import { decodeAck, type Message, NLM_F_ACK, NLMSG_DONE, NLMSG_ERROR } from '../src/netlink/message.ts'
+import { decodeWireguard, getWireguard, setWireguard } from '../src/netlink/wireguard.ts'
+import { NO_KEY, parseKey, type WireguardDevice } from '../src/netlink/wireguard-device.ts'
 import { readVector } from './vectors/netlink.ts'
 
 const CONTROLLER = 16
 /** On the machine of the capture. */
 const ETHTOOL_FAMILY = 21
 const FLANNEL = 20
+/** On the other machine. */
+const WIREGUARD_FAMILY = 32
 const GENLMSGHDR = 4
+
+const key = (byte: number) => parseKey(Buffer.alloc(32, byte).toString('base64'))
+const ONE = {
+  publicKey: parseKey('a2tra2tra2tra2tra2tra2tra2tra2tra2tra2trazE='),
+  presharedKey: key(7),
+  endpoint: { address: parseIp('192.168.1.11'), port: 51820 },
+  persistentKeepalive: 25,
+  allowedIps: [parsePrefix('10.10.11.0/24'), parsePrefix('fd00:10::/64')],
+}
+const TWO = {
+  publicKey: parseKey('a2tra2tra2tra2tra2tra2tra2tra2tra2tra2trazI='),
+  endpoint: { address: parseIp('fe80::12'), port: 65535, zone: '1' },
+  allowedIps: [],
+}
+const DEVICE = { privateKey: key(0x40), listenPort: 51820, fwmark: 0x100 }
 
 describe('what the kernel says', () => {
   test('a family and its multicast groups', () => {
@@ -63,6 +84,92 @@ describe('what the kernel says', () => {
     assert.equal(notification?.ifindex, FLANNEL)
     assert.ok(notification?.active?.bits.some(({ index, on }) => index === 3 && on))
     assert.equal(featureState(notification, TX_CHECKSUM_IP_GENERIC), undefined)
+  })
+})
+
+describe('what the kernel says of WireGuard', () => {
+  test('a device with two peers', () => {
+    const [device] = readVector('wireguard-show')
+      .received.filter(({ type }) => type === WIREGUARD_FAMILY)
+      .map(({ payload }) => decodeWireguard(payload))
+    const reports = { lastHandshake: 0n, rxBytes: 0n, txBytes: 0n, protocolVersion: 1, unknown: [] }
+    assert.deepEqual(device, {
+      ...DEVICE,
+      ifindex: 30,
+      name: 'wg0',
+      // Of `wg pubkey`.
+      publicKey: '17XoHTNuV4sTuNcG6C0GHjA4yWvOZs3PUNVmuW3buhA=',
+      peers: [
+        { ...reports, ...ONE },
+        { ...reports, ...TWO, presharedKey: NO_KEY, persistentKeepalive: 0 },
+      ],
+      unknown: [],
+    })
+  })
+
+  test('that a link is no WireGuard device', () => {
+    const refusal = readVector('wireguard-show-unknown').received.findLast(({ type }) => type === NLMSG_ERROR)
+    assert.ok(refusal)
+    assert.equal(
+      decodeAck(refusal, getWireguard(WIREGUARD_FAMILY, { name: 'lo' }).operation)?.message,
+      'WG_CMD_GET_DEVICE lo: EOPNOTSUPP',
+    )
+    assert.ok(readVector('wireguard-show').received.some(({ type }) => type === NLMSG_DONE))
+  })
+})
+
+describe('what wg sends, we send', () => {
+  const changes: Readonly<Record<string, Partial<WireguardDevice>>> = {
+    'wireguard-set': { ...DEVICE, peers: [ONE, TWO] },
+    'wireguard-set-removed': { peers: [{ publicKey: TWO.publicKey, remove: true, allowedIps: [] }] },
+  }
+  for (const [vector, change] of Object.entries(changes)) {
+    const { command, sent: requests } = readVector(vector)
+    test(command, () => {
+      const expected = requests.find(({ type }) => type === WIREGUARD_FAMILY)
+      assert.ok(expected)
+      const [request, ...others] = setWireguard(WIREGUARD_FAMILY, { name: 'wg0' }, change)
+      assert.ok(request)
+      assert.deepEqual(others, [])
+      assert.equal(request.flags | NLM_F_ACK, expected.flags)
+      assert.deepEqual(decodeGenericHeader(request.payload), decodeGenericHeader(expected.payload))
+      // In another order of the attributes.
+      assert.deepEqual(decodeWireguard(request.payload), decodeWireguard(expected.payload))
+      assert.equal(request.payload.length, expected.payload.length)
+    })
+  }
+
+  test(readVector('wireguard-set-configuration').command, () => {
+    const request = readVector('wireguard-set-configuration').sent.find(
+      ({ type }) => type === WIREGUARD_FAMILY,
+    )
+    assert.ok(request)
+    assert.deepEqual(decodeWireguard(request.payload), {
+      name: 'wg0',
+      privateKey: NO_KEY,
+      listenPort: 51821,
+      fwmark: 0,
+      replacePeers: true,
+      peers: [
+        {
+          publicKey: TWO.publicKey,
+          replaceAllowedIps: true,
+          allowedIps: ['10.10.12.0/24'],
+          unknown: [],
+        },
+      ],
+      unknown: [],
+    })
+  })
+
+  test(readVector('wireguard-show').command, () => {
+    const expected = readVector('wireguard-show').sent.find(({ type }) => type === WIREGUARD_FAMILY)
+    assert.ok(expected)
+    const request = getWireguard(WIREGUARD_FAMILY, { name: 'wg0' })
+    assert.deepEqual(
+      [request.flags | NLM_F_ACK, bytes(request.payload)],
+      [expected.flags, bytes(expected.payload)],
+    )
   })
 })
 

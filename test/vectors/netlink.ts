@@ -7,7 +7,7 @@ const FOLDER = new URL('netlink/', import.meta.url)
 
 export interface Vector {
   readonly command: string
-  /** What `ip` or `bridge` sent. */
+  /** What the command sent. */
   readonly sent: readonly Message[]
   /** What the kernel answered or told. */
   readonly received: readonly Message[]

@@ -120,7 +120,7 @@ describe('what the kernel says of WireGuard', () => {
 
 describe('what wg sends, we send', () => {
   const changes: Readonly<Record<string, Partial<WireguardDevice>>> = {
-    'wireguard-set': { ...DEVICE, peers: [ONE, TWO] },
+    'wireguard-set': { ...DEVICE, peers: [{ ...ONE, replaceAllowedIps: true }, TWO] },
     'wireguard-set-removed': { peers: [{ publicKey: TWO.publicKey, remove: true, allowedIps: [] }] },
   }
   for (const [vector, change] of Object.entries(changes)) {

@@ -5,7 +5,7 @@
  * "another one" are never confused: a new MAC on the same IP is a change of one neighbour, not a delete and an add.
  */
 
-import type { Ip } from './address/ip.ts'
+import type { Family, Ip, PerFamily } from './address/ip.ts'
 import type { Mac } from './address/mac.ts'
 import type { Prefix } from './address/prefix.ts'
 
@@ -15,8 +15,15 @@ export const PROTOCOL = 84
 /** RT_TABLE_MAIN */
 export const MAIN_TABLE = 254
 
-/** A vxlan link as the backend wants it. Booleans and numbers are the kernel's IFLA_VXLAN_* attributes. */
+/** The metric of a route for which none is said. The kernel takes 0 for IPv6 as this one. */
+export const DEFAULT_METRIC: Readonly<Record<Family, number>> = { inet: 0, inet6: 1024 }
+
+/** What is particular to one kind of link. */
+export type Tunnel = Vxlan | Ipip
+
+/** Booleans and numbers are the kernel's IFLA_VXLAN_* attributes. */
 export interface Vxlan {
+  readonly type: 'vxlan'
   readonly vni: number
   /** UDP destination port. */
   readonly port: number
@@ -31,16 +38,29 @@ export interface Vxlan {
   readonly gbp: boolean
 }
 
+/** IP in IP, both of them IPv4. */
+export interface Ipip {
+  readonly type: 'ipip'
+  /** Outer source address. */
+  readonly local: Ip
+  /** Undefined: any, each packet goes to the gateway of its route. */
+  readonly remote: Ip | undefined
+}
+
 export interface Link {
   readonly kind: 'link'
   readonly name: string
-  readonly mac: Mac
+  /** Undefined for a link that is not Ethernet. */
+  readonly mac: Mac | undefined
   readonly mtu: number
   readonly up: boolean
-  /** `net.ipv4.neigh.<name>.app_solicit`: how many L3 misses the kernel tells for one address before it gives up. */
-  readonly appProbes: number
-  /** Undefined for a link that has our name and is not a vxlan link. */
-  readonly vxlan: Vxlan | undefined
+  /**
+   * `net.ipv4.neigh.<name>.app_solicit`, and the same for IPv6: how many L3 misses the kernel tells for one address
+   * before it gives up. A family for which nothing is desired is left as it is.
+   */
+  readonly appProbes: PerFamily<number>
+  /** Undefined for a link that has our name and is of none of these kinds. */
+  readonly tunnel: Tunnel | undefined
 }
 
 export interface Address {
@@ -60,7 +80,7 @@ export interface Nexthop {
 
 /**
  * A route through one of our links: through a gateway that is "onlink", or without one (the whole network in
- * L3-miss mode). Or one that leads nowhere, a blackhole. `nexthop` is the id of the nexthop object that carries it, where the kernel has such objects;
+ * L3-miss mode). Or one through the underlay, to a gateway on it. Or one that leads nowhere, a blackhole. `nexthop` is the id of the nexthop object that carries it, where the kernel has such objects;
  * plans never name one, `kernel/nexthops.ts` does.
  */
 export interface Route {
@@ -163,6 +183,11 @@ export interface Scope {
   readonly links: ReadonlySet<string>
   /** Links whose neighbours are answered on demand. A subset of `links`. */
   readonly onDemand: ReadonlySet<string>
+  /**
+   * The external interface, which is not ours: only routes to our networks are, with our protocol number. Undefined where
+   * a plan has none.
+   */
+  readonly underlay: string | undefined
   readonly networks: readonly Prefix[]
 }
 
@@ -175,6 +200,8 @@ export interface Operation {
   readonly entry: Entry
   /** For `change`: as it is. */
   readonly actual?: Entry
+  /** A removal without which the additions of the same turn would fail. */
+  readonly first?: boolean
   /** What differed, for the log: `mtu 1400, not 1450`. */
   readonly why: string
 }

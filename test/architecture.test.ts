@@ -94,7 +94,7 @@ const RULES: readonly Rule[] = [
     why: 'the codec speaks of the kernel alone: it could be published on its own',
   },
   {
-    files: ['kernel/{diff,ownership,answers,cells,nexthops,desired,unanswered,retries}.ts'],
+    files: ['kernel/{diff,ownership,answers,cells,dependents,nexthops,desired,unanswered,retries}.ts'],
     may: [STATE, ADDRESS],
     pure: true,
     why: 'what is to be done is decided without a kernel, so that it can be tested as a law',

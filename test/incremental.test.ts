@@ -123,6 +123,7 @@ function setUp(settings: object) {
     external: { name: 'eth0', index: 2, mtu: 1500, addresses: { inet } },
     publicIps: { inet },
     links: new Map(),
+    underlay: [],
   })
   return { config, backend }
 }

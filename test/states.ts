@@ -3,7 +3,7 @@
 import { parseIp } from '../src/address/ip.ts'
 import { localMac, type Mac } from '../src/address/mac.ts'
 import { parsePrefix } from '../src/address/prefix.ts'
-import type { Backend, HostFacts } from '../src/backend/backend.ts'
+import type { Backend } from '../src/backend/backend.ts'
 import { createBackend } from '../src/backend/table.ts'
 import { parseNetworkConfig } from '../src/config/network-config.ts'
 import type { Lease, LeaseKey } from '../src/lease/lease.ts'
@@ -18,45 +18,63 @@ export interface State {
 }
 
 /** @param lower Index of the external interface. */
-export function cannedStates(lower: number): State[] {
+export function cannedStates(lower: number, families: 'inet' | 'both'): State[] {
+  const state = (name: string, settings: object, leases: readonly Lease[]): State =>
+    makeState(name, { lower, families, settings, leases })
   const peers = (...numbers: number[]): Lease[] => numbers.map((n) => lease(n, mac(n)))
   return [
-    state('no peer', lower, {}, []),
-    state('one peer', lower, {}, peers(11)),
-    state('three peers', lower, {}, peers(11, 12, 13)),
-    state('another three', lower, {}, peers(13, 14, 15)),
-    state('a peer with a new MAC', lower, {}, [lease(11, mac(99)), ...peers(12)]),
-    state('a peer with a new public IP', lower, {}, [lease(11, mac(11), 99), ...peers(12)]),
-    state('two peers with their MACs exchanged', lower, {}, [lease(11, mac(12)), lease(12, mac(11))]),
-    state('a host with two leases', lower, {}, [lease(11, mac(11)), lease(21, mac(11), 11)]),
-    state('learning, a smaller MTU', lower, { Learning: true, MTU: 1400 }, peers(11, 12)),
-    state('another port', lower, { Port: 4789 }, peers(11, 12)),
-    state('L3 miss, one peer', lower, { L3Miss: true }, peers(11)),
-    state('L3 miss, three peers', lower, { L3Miss: true }, peers(11, 12, 13)),
+    state('no peer', {}, []),
+    state('one peer', {}, peers(11)),
+    state('three peers', {}, peers(11, 12, 13)),
+    state('another three', {}, peers(13, 14, 15)),
+    state('a peer with a new MAC', {}, [lease(11, mac(99)), ...peers(12)]),
+    state('a peer with a new public IP', {}, [lease(11, mac(11), 99), ...peers(12)]),
+    state('two peers with their MACs exchanged', {}, [lease(11, mac(12)), lease(12, mac(11))]),
+    state('a host with two leases', {}, [lease(11, mac(11)), lease(21, mac(11), 11)]),
+    state('learning, a smaller MTU', { Learning: true, MTU: 1400 }, peers(11, 12)),
+    state('another port', { Port: 4789 }, peers(11, 12)),
+    state('L3 miss, one peer', { L3Miss: true }, peers(11)),
+    state('L3 miss, three peers', { L3Miss: true }, peers(11, 12, 13)),
   ]
 }
 
-function state(name: string, lower: number, settings: object, leases: readonly Lease[]): State {
+interface Setting {
+  readonly lower: number
+  readonly families: 'inet' | 'both'
+  readonly settings: object
+  readonly leases: readonly Lease[]
+}
+
+const ADDRESSES = { inet: parseIp('192.168.1.10'), inet6: parseIp('fd00::10') }
+
+function makeState(name: string, { lower, families, settings, leases }: Setting): State {
   const config = parseNetworkConfig(
-    JSON.stringify({ Network: '10.10.0.0/16', Backend: { Type: 'vxlan', ...settings } }),
+    JSON.stringify({
+      Network: '10.10.0.0/16',
+      ...(families === 'both' && { EnableIPv6: true, IPv6Network: 'fd10::/48' }),
+      Backend: { Type: 'vxlan', ...settings },
+    }),
   )
-  const inet = parseIp('192.168.1.10')
-  const host: HostFacts = {
-    external: { name: 'eth0', index: lower, mtu: 1500, addresses: { inet } },
-    publicIps: { inet },
+  const backend = createBackend(config, {
+    external: { name: 'eth0', index: lower, mtu: 1500, addresses: ADDRESSES },
+    publicIps: ADDRESSES,
     links: new Map(),
-  }
-  const backend = createBackend(config, host)
+    underlay: [],
+  })
   return { name, backend, shares: [backend.own(SELF), ...leases.map((peer) => backend.peer(peer))] }
 }
 
+/** With both families; the VTEP MAC of the second differs from that of the first in one byte. */
 function lease(n: number, vtepMac: Mac, host = n): Lease {
   return {
-    key: `10.10.${n}.0-24` as LeaseKey,
-    subnets: { inet: parsePrefix(`10.10.${n}.0/24`) },
-    publicIps: { inet: parseIp(`192.168.1.${host}`) },
+    key: `10.10.${n}.0-24&fd10:0:0:${n}::-64` as LeaseKey,
+    subnets: { inet: parsePrefix(`10.10.${n}.0/24`), inet6: parsePrefix(`fd10:0:0:${n}::/64`) },
+    publicIps: { inet: parseIp(`192.168.1.${host}`), inet6: parseIp(`fd00::${host}`) },
     backendType: 'vxlan',
-    backendData: { inet: { VNI: 1, VtepMAC: vtepMac } },
+    backendData: {
+      inet: { VNI: 1, VtepMAC: vtepMac },
+      inet6: { VNI: 1, VtepMAC: vtepMac.replace('02:', '06:') },
+    },
     expires: undefined,
     created: n,
   }

@@ -74,6 +74,7 @@ export async function readHost(choice: InterfaceChoice): Promise<HostFacts> {
     external: { name, index, mtu, addresses: { inet: external.address } },
     publicIps: { inet: external.publicIp },
     links,
+    underlay: [],
   }
 }
 

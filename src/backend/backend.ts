@@ -6,6 +6,7 @@
 
 import type { Ip, PerFamily } from '../address/ip.ts'
 import type { Mac } from '../address/mac.ts'
+import type { Prefix } from '../address/prefix.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Scope, Share } from '../state.ts'
@@ -24,6 +25,17 @@ export interface HostFacts {
   readonly publicIps: PerFamily<Ip>
   /** The links that exist, by name: one that is adopted keeps its MAC, one of an earlier config is removed. */
   readonly links: ReadonlyMap<string, LinkFacts>
+  /**
+   * The main table's routes that do not lead over our links: which of the peers are on a link of this host. Empty unless
+   * the backend asks for them (`needsUnderlay`).
+   */
+  readonly underlay: readonly UnderlayRoute[]
+}
+
+export interface UnderlayRoute {
+  readonly prefix: Prefix
+  /** Whether the addresses in it are reached over the external interface without a gateway. */
+  readonly direct: boolean
 }
 
 export interface LinkFacts {
@@ -36,11 +48,13 @@ export interface LinkFacts {
 export interface Backend {
   /** As in the network config and in leases: `vxlan`. */
   readonly type: string
-  /** Of our VTEP. */
-  readonly mac: Mac
+  /** Of our VTEPs, where the backend has such. */
+  readonly mac: PerFamily<Mac>
   /** For workloads (FLANNEL_MTU). */
   readonly mtu: number
   readonly scope: Scope
+  /** Whether the plan depends on `HostFacts.underlay`: when that changes, the backend is made anew. */
+  readonly needsUnderlay: boolean
   /** BackendData and BackendV6Data of our own lease. */
   readonly advertised: PerFamily<unknown>
   /** Whether a peer's data can be used, and what it claims for itself alone. */

@@ -14,7 +14,16 @@ const HOST: HostFacts = {
   external: { name: 'eth0', index: 2, mtu: 1500, addresses: { inet: ADDRESS } },
   publicIps: { inet: ADDRESS },
   links: new Map(),
+  underlay: [],
 }
+/** With both families: a public IPv6 address, and an IPv6 network in the config. */
+const ADDRESS6 = parseIp('fd00::10')
+const DUAL_HOST: HostFacts = {
+  ...HOST,
+  external: { ...HOST.external, addresses: { inet: ADDRESS, inet6: ADDRESS6 } },
+  publicIps: { inet: ADDRESS, inet6: ADDRESS6 },
+}
+const DUAL = { EnableIPv6: true, IPv6Network: 'fd10::/48' }
 
 function backend(settings: object = {}, host = HOST, network: object = {}): Backend {
   const Backend = { Type: 'vxlan', ...settings }
@@ -44,12 +53,13 @@ function linkOf(plan: Backend): Link {
 
 describe('settings', () => {
   test("the defaults are flannel's", () => {
-    const { vxlan, ...link } = linkOf(backend())
+    const { tunnel, ...link } = linkOf(backend())
     assert.deepEqual(
       { name: link.name, mtu: link.mtu, up: link.up, appProbes: link.appProbes },
-      { name: 'flannel.1', mtu: 1450, up: true, appProbes: 0 },
+      { name: 'flannel.1', mtu: 1450, up: true, appProbes: { inet: 0 } },
     )
-    assert.deepEqual(vxlan, {
+    assert.deepEqual(tunnel, {
+      type: 'vxlan',
       vni: 1,
       port: 8472,
       local: ADDRESS,
@@ -65,11 +75,10 @@ describe('settings', () => {
     const link = linkOf(plan)
     assert.equal(link.name, 'flannel.42')
     assert.equal(plan.mtu, 8950)
-    assert.equal(link.appProbes, 3)
-    assert.deepEqual(
-      [link.vxlan?.vni, link.vxlan?.port, link.vxlan?.learning, link.vxlan?.gbp],
-      [42, 4789, true, true],
-    )
+    assert.deepEqual(link.appProbes, { inet: 3 })
+    const { tunnel } = link
+    assert.ok(tunnel?.type === 'vxlan')
+    assert.deepEqual([tunnel.vni, tunnel.port, tunnel.learning, tunnel.gbp], [42, 4789, true, true])
   })
 
   test('what cannot be is refused by name, value and what is allowed', () => {
@@ -87,9 +96,13 @@ describe('settings', () => {
     }
   })
 
-  test('an IPv6 family is refused, not ignored', () => {
-    const network = { EnableIPv6: true, IPv6Network: 'fd00::/48' }
-    assert.throws(() => backend({}, HOST, network), { name: 'ConfigError', message: /EnableIPv6/ })
+  test('a family that the interface does not have, or whose least MTU does not fit, is refused', () => {
+    assert.throws(() => backend({}, HOST, DUAL), {
+      name: 'ConfigError',
+      message: /EnableIPv6 is true: eth0 must have an IPv6 address/,
+    })
+    assert.throws(() => backend({ MTU: 1349 }, DUAL_HOST, DUAL), { message: /Backend\.MTU is 1349.*1280/ })
+    assert.equal(backend({ MTU: 1350 }, DUAL_HOST, DUAL).mtu, 1280)
   })
 })
 
@@ -102,11 +115,14 @@ describe('the VTEP MAC', () => {
   })
 
   test('of a new link is always the same for the host, and its own for each host and VNI', () => {
-    const { mac } = backend()
-    assert.equal(backend().mac, mac)
-    assert.notEqual(backend({ VNI: 2 }).mac, mac)
-    assert.notEqual(backend({}, { ...HOST, publicIps: { inet: parseIp('192.168.1.11') } }).mac, mac)
+    const { inet: mac = '' } = backend().mac
+    assert.equal(backend().mac.inet, mac)
+    assert.notEqual(backend({ VNI: 2 }).mac.inet, mac)
+    assert.notEqual(backend({}, { ...HOST, publicIps: { inet: parseIp('192.168.1.11') } }).mac.inet, mac)
     assert.equal(Number.parseInt(mac.slice(0, 2), 16) & 3, 2, 'locally administered unicast')
+    const dual = backend({}, DUAL_HOST, DUAL).mac
+    assert.equal(dual.inet, mac)
+    assert.notEqual(dual.inet6, mac)
   })
 })
 
@@ -139,7 +155,107 @@ describe('the plan', () => {
 
   test('behind NAT, outer packets leave from the address of the interface', () => {
     const plan = backend({}, { ...HOST, publicIps: { inet: parseIp('203.0.113.7') } })
-    assert.equal(linkOf(plan).vxlan?.local, ADDRESS)
+    const { tunnel } = linkOf(plan)
+    assert.ok(tunnel?.type === 'vxlan')
+    assert.equal(tunnel.local, ADDRESS)
+  })
+})
+
+describe('both families', () => {
+  const dualLease = (n: number): Lease => ({
+    ...lease(n),
+    subnets: { inet: parsePrefix(`10.10.${n}.0/24`), inet6: parsePrefix(`fd10:0:0:${n}::/64`) },
+    publicIps: { inet: parseIp(`192.168.1.${n}`), inet6: parseIp(`fd00::${n}`) },
+    backendData: { inet: { VtepMAC: '02:00:00:00:00:0b' }, inet6: { VtepMAC: '02:00:00:00:06:0b' } },
+  })
+  const plan = backend({}, DUAL_HOST, DUAL)
+
+  test('have a link each, over their own underlay, with the MTU that fits', () => {
+    const { entries } = plan.own(dualLease(10))
+    assert.deepEqual(entries.map(keyOf), [
+      'link flannel.1',
+      'address flannel.1 10.10.10.0/32',
+      'link flannel-v6.1',
+      'address flannel-v6.1 fd10:0:0:10::/128',
+    ])
+    const links = entries.filter((entry) => entry.kind === 'link')
+    assert.deepEqual(
+      links.map(({ mtu, tunnel }) => [mtu, tunnel?.type === 'vxlan' && tunnel.local]),
+      [
+        [1450, ADDRESS],
+        [1430, ADDRESS6],
+      ],
+    )
+    assert.equal(plan.mtu, 1430)
+    assert.deepEqual([...plan.scope.links], ['flannel.1', 'flannel-v6.1'])
+    assert.deepEqual(plan.advertised, {
+      inet: { VNI: 1, VtepMAC: plan.mac.inet },
+      inet6: { VNI: 1, VtepMAC: plan.mac.inet6 },
+    })
+  })
+
+  test('of a peer are carried; IPv6 routes have the metric that the kernel gives them', () => {
+    assert.deepEqual(plan.peer(dualLease(11)).entries.map(keyOf), [
+      'fdb flannel.1 02:00:00:00:00:0b',
+      'neighbour flannel.1 10.10.11.0',
+      'route 254 10.10.11.0/24 0',
+      'fdb flannel-v6.1 02:00:00:00:06:0b',
+      'neighbour flannel-v6.1 fd10:0:0:11::',
+      'route 254 fd10:0:0:11::/64 1024',
+    ])
+    assert.deepEqual(plan.judge(dualLease(11)), {
+      claims: [
+        { name: 'VtepMAC 02:00:00:00:00:0b', value: '192.168.1.11' },
+        { name: 'IPv6 VtepMAC 02:00:00:00:06:0b', value: 'fd00::11' },
+      ],
+    })
+  })
+
+  test('L3 misses are answered in both', () => {
+    const onDemand = backend({ L3Miss: true }, DUAL_HOST, DUAL)
+    assert.deepEqual(onDemand.own(dualLease(10)).entries.slice(-1).map(keyOf), ['route 254 fd10::/48 1024'])
+    assert.deepEqual(
+      onDemand.peer(dualLease(11)).answers.map(({ link, subnet }) => [link, subnet]),
+      [
+        ['flannel.1', '10.10.11.0/24'],
+        ['flannel-v6.1', 'fd10:0:0:11::/64'],
+      ],
+    )
+    assert.deepEqual([...onDemand.scope.onDemand], ['flannel.1', 'flannel-v6.1'])
+  })
+
+  test('a peer that lacks one is used for the other', () => {
+    const { subnets, backendData } = dualLease(11)
+    for (const [family, lacking] of [
+      ['inet', lease(11)],
+      ['inet', { ...dualLease(11), backendData: { inet: backendData.inet } }],
+      ['inet6', { ...dualLease(11), subnets: { inet6: subnets.inet6 } }],
+      ['inet6', { ...dualLease(11), publicIps: { inet6: parseIp('fd00::11') } }],
+    ] as const) {
+      const verdict = plan.judge(lacking as Lease)
+      assert.ok('claims' in verdict)
+      assert.equal(verdict.claims.length, 1)
+      const links = plan.peer(lacking as Lease).entries.map((entry) => 'link' in entry && entry.link)
+      assert.deepEqual(
+        links,
+        Array.from({ length: 3 }, () => (family === 'inet' ? 'flannel.1' : 'flannel-v6.1')),
+      )
+    }
+  })
+
+  test('data that is wrong in one spoils the lease', () => {
+    const data = { ...dualLease(11).backendData, inet6: { VtepMAC: 'ff:ff:ff:ff:ff:ff' } }
+    assert.deepEqual(plan.judge({ ...dualLease(11), backendData: data }), {
+      refused: 'VtepMAC ff:ff:ff:ff:ff:ff is not a unicast address',
+    })
+  })
+
+  test('IPv6 alone has the IPv6 link alone', () => {
+    const only = backend({}, DUAL_HOST, { ...DUAL, EnableIPv4: false })
+    assert.deepEqual([...only.scope.links], ['flannel-v6.1'])
+    assert.deepEqual(only.scope.networks, ['fd10::/48'])
+    assert.equal(only.mtu, 1430)
+    assert.deepEqual(only.judge(lease(11)), { refused: 'it has no IPv6 subnet' })
   })
 })
 
@@ -148,11 +264,12 @@ test('a link that an earlier VNI left in our network is ours to remove, that of 
   const links = new Map([
     ['flannel.1', link('10.10.10.0')],
     ['flannel.2', link('10.20.10.0')],
+    ['flannel.ipip', link('10.10.10.0')],
     ['flannel-x', link('10.10.10.0')],
     ['docker0', link('10.10.10.1')],
   ])
   const { scope } = backend({ VNI: 42 }, { ...HOST, links })
-  assert.deepEqual([...scope.links], ['flannel.42', 'flannel.1'])
+  assert.deepEqual([...scope.links], ['flannel.42', 'flannel.1', 'flannel.ipip'])
 })
 
 describe('the data of a peer', () => {
@@ -166,7 +283,7 @@ describe('the data of a peer', () => {
     ['a multicast MAC', { VtepMAC: '01:00:5e:00:00:01' }],
     ['the broadcast MAC', { VtepMAC: 'ff:ff:ff:ff:ff:ff' }],
     ['a zero MAC', { VtepMAC: '00:00:00:00:00:00' }],
-    ['our own MAC', { VtepMAC: backend().mac }],
+    ['our own MAC', { VtepMAC: backend().mac.inet }],
     ['no MAC', { VNI: 1 }],
     ['a MAC that is no text', { VtepMAC: 7 }],
     ['a MAC that is none', { VtepMAC: '02:00:00:00:00' }],

@@ -1,5 +1,5 @@
 /**
- * The vxlan backend: one `flannel.<VNI>` link, and for each peer what leads a packet to it.
+ * The vxlan backend: a link for each family, and for each peer what leads a packet to it.
  *
  * It has had three forms in flannel. First the kernel learned and flooded. From 0.5 to 0.8 the whole network was
  * routed into the link, FDB entries came from the registry, and the agent answered the kernel's L3 misses with the
@@ -7,26 +7,33 @@
  * died with it, because the answers aged. From 0.9 on every peer has a route, a neighbour and an FDB entry, and
  * nothing is asked. Here the last is the default and the second is `"L3Miss": true`, with answers that stay.
  *
- * The wire is the same in all of them: outer UDP to the peer's public IP, inner destination MAC that of its VTEP.
+ * The wire is the same in all of them: outer UDP to the peer's public IP, inner destination MAC that of its VTEP. As in
+ * flannel, each family travels in its own: IPv4 through `flannel.<VNI>` in outer IPv4, IPv6 through `flannel-v6.<VNI>` in
+ * outer IPv6.
  */
 
 import { createHash } from 'node:crypto'
-import { AddressError, type Ip } from '../address/ip.ts'
+import { AddressError, type Family, familyBits, type Ip, type PerFamily } from '../address/ip.ts'
 import { isGroupMac, localMac, type Mac, parseMac, ZERO_MAC } from '../address/mac.ts'
-import { type Prefix, prefixBase, prefixContains } from '../address/prefix.ts'
+import { type Prefix, prefixBase } from '../address/prefix.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
-import { type Entry, type Link, MAIN_TABLE, PROTOCOL, type Route } from '../state.ts'
-import type { Backend, HostFacts, LinkFacts, Verdict } from './backend.ts'
+import type { Answer, Entry, Link, Share } from '../state.ts'
+import type { Backend, HostFacts, Verdict } from './backend.ts'
+import { scopeLinks } from './links.ts'
+import { routeTo } from './routes.ts'
 
-/** Outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14. */
-const OVERHEAD = 50
+/** UDP 8, VXLAN 8, inner Ethernet 14, and the outer IP header; the least MTU of a link that carries the family. */
+const FAMILIES = {
+  inet: { name: 'IPv4', prefix: 'flannel.', overhead: 30 + 20, leastMtu: 68, data: 'BackendData' },
+  inet6: { name: 'IPv6', prefix: 'flannel-v6.', overhead: 30 + 40, leastMtu: 1280, data: 'BackendV6Data' },
+} as const satisfies Record<Family, unknown>
 /** The kernel's own default, which flannel's `Port: 0` means; not IANA's 4789. */
 const DEFAULT_PORT = 8472
 /** How often the kernel tells of one miss, a second apart, before it gives the address up. flannel 0.5's value. */
 const APP_PROBES = 3
 
-/** BackendData, exactly as flannel writes it; 0.5 has no VNI, and no reader looks at it. */
+/** BackendData and BackendV6Data, exactly as flannel writes them; 0.5 has no VNI, and no reader looks at it. */
 interface VxlanData {
   readonly VNI: number
   readonly VtepMAC: string
@@ -35,107 +42,128 @@ interface VxlanData {
 interface VxlanSettings {
   readonly vni: number
   readonly port: number
-  readonly mtu: number
+  /** Of the outer packets. */
+  readonly outerMtu: number
   readonly learning: boolean
   readonly gbp: boolean
   readonly l3Miss: boolean
 }
 
+/** Our end of the tunnels of one family. */
+interface Vtep {
+  readonly family: Family
+  readonly network: Prefix
+  readonly link: Link
+  readonly mac: Mac
+}
+
 export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
   const settings = readSettings(config, host)
-  const name = `flannel.${settings.vni}`
-  const { network, local, publicIp } = requireIpv4(config, host)
-  const mac = host.links.get(name)?.mac ?? vtepMac(name, publicIp)
-  const link: Link = {
-    kind: 'link',
-    name,
-    mac,
-    mtu: settings.mtu,
-    up: true,
-    appProbes: settings.l3Miss ? APP_PROBES : 0,
-    vxlan: {
-      vni: settings.vni,
-      port: settings.port,
-      local,
-      lower: host.external.index,
-      group: undefined,
-      learning: settings.learning,
-      gbp: settings.gbp,
-    },
-  }
+  const vteps = (['inet', 'inet6'] as const).flatMap((family) => {
+    const network = config.ranges[family]?.network
+    return network === undefined ? [] : [makeVtep(family, network, settings, host)]
+  })
+  const names = vteps.map(({ link }) => link.name)
+  const networks = vteps.map(({ network }) => network)
+  const mac = perFamily(vteps, (vtep) => vtep.mac)
   return {
     type: 'vxlan',
     mac,
-    mtu: settings.mtu,
+    mtu: Math.min(...vteps.map(({ link }) => link.mtu)),
     scope: {
-      links: new Set([name, ...leftovers(host, name, network)]),
-      onDemand: new Set(settings.l3Miss ? [name] : []),
-      networks: [network],
+      links: scopeLinks(host, names, networks),
+      onDemand: new Set(settings.l3Miss ? names : []),
+      underlay: host.external.name,
+      networks,
     },
-    advertised: { inet: { VNI: settings.vni, VtepMAC: mac } satisfies VxlanData },
-    judge: (lease) => judge(lease, mac),
-    own(lease) {
-      const entries: Entry[] = [link]
-      const { inet } = lease.subnets
-      if (inet !== undefined) entries.push({ kind: 'address', link: name, ip: prefixBase(inet), length: 32 })
-      if (settings.l3Miss) entries.push(routeTo(network, name, undefined))
-      return { entries, answers: [] }
-    },
-    peer(lease) {
-      const subnet = lease.subnets.inet
-      const destination = lease.publicIps.inet
-      if (subnet === undefined || destination === undefined) return { entries: [], answers: [] }
-      const peerMac = readMac(lease.backendData.inet)
-      const fdb: Entry = { kind: 'fdb', link: name, mac: peerMac, destination }
-      if (settings.l3Miss) return { entries: [fdb], answers: [{ link: name, subnet, mac: peerMac }] }
-      const ip = prefixBase(subnet)
-      const neighbour: Entry = { kind: 'neighbour', link: name, ip, mac: peerMac, state: 'permanent' }
-      return { entries: [fdb, neighbour, routeTo(subnet, name, ip)], answers: [] }
-    },
+    needsUnderlay: false,
+    advertised: perFamily(vteps, (vtep) => ({ VNI: settings.vni, VtepMAC: vtep.mac }) satisfies VxlanData),
+    judge: (lease) => judge(lease, vteps),
+    own: (lease) => joinShares(vteps.map((vtep) => ownShare(vtep, lease, settings))),
+    peer: (lease) => joinShares(vteps.map((vtep) => peerShare(vtep, lease, settings))),
   }
 }
 
 function readSettings({ backend: { settings } }: NetworkConfig, host: HostFacts): VxlanSettings {
-  const outer = settings.integer('MTU', { min: 0, max: 65535, default: 0 }) || host.external.mtu
-  const mtu = outer - OVERHEAD
-  if (mtu < 68)
-    throw new ConfigError('Backend.MTU', outer, `vxlan takes ${OVERHEAD} bytes of it and IPv4 needs 68`)
   if (settings.boolean('DirectRouting', false)) {
     throw new ConfigError('Backend.DirectRouting', true, 'this version does not have it; leave it out')
   }
   return {
     vni: settings.integer('VNI', { min: 1, max: 2 ** 24 - 1, default: 1 }),
     port: settings.integer('Port', { min: 0, max: 65535, default: 0 }) || DEFAULT_PORT,
-    mtu,
+    outerMtu: settings.integer('MTU', { min: 0, max: 65535, default: 0 }) || host.external.mtu,
     learning: settings.boolean('Learning', false),
     gbp: settings.boolean('GBP', false),
     l3Miss: settings.boolean('L3Miss', false),
   }
 }
 
-/** IPv4 only, for now: an IPv6 family in the config is refused rather than ignored. */
-function requireIpv4(config: NetworkConfig, host: HostFacts): { network: Prefix; local: Ip; publicIp: Ip } {
-  if (config.ranges.inet6 !== undefined) {
-    throw new ConfigError('EnableIPv6', true, 'the vxlan backend of this version carries IPv4 only')
+/** @throws {ConfigError} when the external interface does not carry the family. */
+function makeVtep(family: Family, network: Prefix, settings: VxlanSettings, host: HostFacts): Vtep {
+  const { prefix, overhead, leastMtu, name: familyName } = FAMILIES[family]
+  const { vni, port, outerMtu, learning, gbp, l3Miss } = settings
+  const { external } = host
+  const local = external.addresses[family]
+  const publicIp = host.publicIps[family]
+  if (local === undefined || publicIp === undefined) {
+    const problem = `${external.name} must have an ${familyName} address for vxlan`
+    throw new ConfigError(`Enable${familyName}`, true, problem)
   }
-  const network = config.ranges.inet?.network
-  const local = host.external.addresses.inet
-  const publicIp = host.publicIps.inet
-  if (network === undefined || local === undefined || publicIp === undefined) {
-    throw new ConfigError(
-      'EnableIPv4',
-      undefined,
-      `${host.external.name} must have an IPv4 address for vxlan`,
-    )
+  const mtu = outerMtu - overhead
+  if (mtu < leastMtu) {
+    const problem = `vxlan takes ${overhead} bytes of it and ${familyName} needs ${leastMtu}`
+    throw new ConfigError('Backend.MTU', outerMtu, problem)
   }
-  return { network, local, publicIp }
+  const name = `${prefix}${vni}`
+  const mac = host.links.get(name)?.mac ?? vtepMac(name, publicIp)
+  const link: Link = {
+    kind: 'link',
+    name,
+    mac,
+    mtu,
+    up: true,
+    appProbes: { [family]: l3Miss ? APP_PROBES : 0 },
+    tunnel: { type: 'vxlan', vni, port, local, lower: external.index, group: undefined, learning, gbp },
+  }
+  return { family, network, link, mac }
 }
 
-/** Links that an earlier config with another VNI left behind: they have flannel's form and an address of our network. */
-function leftovers(host: HostFacts, name: string, network: Prefix): string[] {
-  const isLeftover = ([other, { addresses }]: [string, LinkFacts]): boolean =>
-    other !== name && /^flannel\.[0-9]+$/.test(other) && addresses.some((ip) => prefixContains(network, ip))
-  return [...host.links].filter(isLeftover).map(([other]) => other)
+function ownShare({ family, network, link }: Vtep, { subnets }: Lease, { l3Miss }: VxlanSettings): Share {
+  const entries: Entry[] = [link]
+  const subnet = subnets[family]
+  if (subnet !== undefined) {
+    entries.push({ kind: 'address', link: link.name, ip: prefixBase(subnet), length: familyBits(family) })
+  }
+  if (l3Miss) entries.push(routeTo(network, link.name, undefined))
+  return { entries, answers: [] }
+}
+
+/** Nothing where the peer has no part in the family. */
+function peerShare({ family, link: { name } }: Vtep, lease: Lease, { l3Miss }: VxlanSettings): Share {
+  const subnet = lease.subnets[family]
+  const destination = lease.publicIps[family]
+  const data = lease.backendData[family]
+  if (subnet === undefined || destination === undefined || data === undefined) return NOTHING
+  const mac = readMac(family, data)
+  const fdb: Entry = { kind: 'fdb', link: name, mac, destination }
+  if (l3Miss) return { entries: [fdb], answers: [{ link: name, subnet, mac }] }
+  const ip = prefixBase(subnet)
+  const neighbour: Entry = { kind: 'neighbour', link: name, ip, mac, state: 'permanent' }
+  return { entries: [fdb, neighbour, routeTo(subnet, name, ip)], answers: [] }
+}
+
+const NOTHING: Share = { entries: [], answers: [] }
+
+function joinShares(shares: readonly Share[]): Share {
+  const [first = NOTHING, ...rest] = shares
+  if (rest.length === 0) return first
+  const entries: Entry[] = shares.flatMap((share) => share.entries)
+  const answers: Answer[] = shares.flatMap((share) => share.answers)
+  return { entries, answers }
+}
+
+function perFamily<T>(vteps: readonly Vtep[], value: (vtep: Vtep) => T): PerFamily<T> {
+  return Object.fromEntries(vteps.map((vtep) => [vtep.family, value(vtep)]))
 }
 
 /**
@@ -146,38 +174,43 @@ function vtepMac(name: string, publicIp: Ip): Mac {
   return localMac(createHash('sha256').update(`${name} ${publicIp}`).digest().subarray(0, 6))
 }
 
-/** A MAC stands for one host: with another public IP it would take the other host's packets. */
-function judge(lease: Lease, ownMac: Mac): Verdict {
-  const publicIp = lease.publicIps.inet
-  if (lease.subnets.inet === undefined || publicIp === undefined) return { refused: 'it has no IPv4 subnet' }
-  try {
-    const mac = readMac(lease.backendData.inet)
-    if (mac === ownMac) return { refused: `VtepMAC ${mac} is our own` }
-    return { claims: [{ name: ['VtepMAC', mac].join(' '), value: publicIp }] }
-  } catch (error) {
-    if (error instanceof AddressError) return { refused: error.message }
-    throw error
+/**
+ * A lease is good for each family in which it has a subnet, a public IP and data; data that is wrong spoils all of it. A
+ * MAC stands for one host: with another public IP it would take the other host's packets.
+ */
+function judge(lease: Lease, vteps: readonly Vtep[]): Verdict {
+  const claims: { name: string; value: string }[] = []
+  const lacks: string[] = []
+  for (const { family, mac: ownMac } of vteps) {
+    const { name, data: field } = FAMILIES[family]
+    const publicIp = lease.publicIps[family]
+    const data = lease.backendData[family]
+    if (lease.subnets[family] === undefined || publicIp === undefined) lacks.push(`it has no ${name} subnet`)
+    else if (data === undefined) lacks.push(`it has no ${field}`)
+    else {
+      try {
+        const mac = readMac(family, data)
+        if (mac === ownMac) return { refused: `VtepMAC ${mac} is our own` }
+        claims.push({
+          name: [family === 'inet' ? 'VtepMAC' : 'IPv6 VtepMAC', mac].join(' '),
+          value: publicIp,
+        })
+      } catch (error) {
+        if (error instanceof AddressError) return { refused: error.message }
+        throw error
+      }
+    }
   }
+  return claims.length > 0 ? { claims } : { refused: lacks.join(', ') }
 }
 
 /** @throws {AddressError} unless the data has a MAC that can be a host's. */
-function readMac(data: unknown): Mac {
+function readMac(family: Family, data: unknown): Mac {
   const text = typeof data === 'object' && data !== null && 'VtepMAC' in data ? data.VtepMAC : undefined
-  if (typeof text !== 'string') throw new AddressError(`BackendData ${JSON.stringify(data)} has no VtepMAC`)
+  if (typeof text !== 'string') {
+    throw new AddressError(`${FAMILIES[family].data} ${JSON.stringify(data)} has no VtepMAC`)
+  }
   const mac = parseMac(text)
   if (mac === ZERO_MAC || isGroupMac(mac)) throw new AddressError(`VtepMAC ${mac} is not a unicast address`)
   return mac
-}
-
-function routeTo(destination: Prefix, link: string, gateway: Ip | undefined): Route {
-  return {
-    kind: 'route',
-    destination,
-    table: MAIN_TABLE,
-    metric: 0,
-    link,
-    gateway,
-    nexthop: undefined,
-    protocol: PROTOCOL,
-  }
 }

@@ -24,4 +24,5 @@ const TYPICAL_HOST: HostFacts = {
   },
   publicIps: { inet: '192.0.2.1' as Ip, inet6: '2001:db8::1' as Ip },
   links: new Map(),
+  underlay: [],
 }

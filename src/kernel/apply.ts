@@ -7,9 +7,9 @@
 
 import { type Family, ipFamily } from '../address/ip.ts'
 import { prefixBase, prefixFamily, prefixLength } from '../address/prefix.ts'
-import { deleteAddress, newAddress } from '../netlink/address.ts'
+import { deleteAddress, IFA_F_NODAD, newAddress } from '../netlink/address.ts'
 import type { Connection } from '../netlink/connection.ts'
-import { deleteLink, IFF_UP, newLink } from '../netlink/link.ts'
+import { deleteLink, IFF_UP, type Link as LinkMessage, newLink } from '../netlink/link.ts'
 import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Request } from '../netlink/message.ts'
 import { setAppProbes } from '../netlink/neighbour-table.ts'
 import { deleteNeighbour, newNeighbour, NTF_SELF, NUD_PERMANENT } from '../netlink/neighbour.ts'
@@ -25,7 +25,8 @@ import {
   RTNH_F_ONLINK,
 } from '../netlink/route.ts'
 import { AF_BRIDGE, AF_INET, AF_INET6 } from '../netlink/rtnetlink.ts'
-import { type Failure, type Link, type Operation, PROTOCOL, type Route } from '../state.ts'
+import { type Failure, type Link, type Operation, PROTOCOL, type Route, type Tunnel } from '../state.ts'
+import { compareTunnels, wrongProbes } from './diff.ts'
 
 type Verb = Operation['verb']
 
@@ -82,6 +83,8 @@ function encodeOperation({ verb, entry, actual }: Operation, ifindex: number): R
         local: ip,
         address: ip,
         prefixLength: length,
+        // It is no other host's: the registry says so. Without the flag it could not be used for a second.
+        flags: ipFamily(ip) === 'inet6' ? IFA_F_NODAD : 0,
       }
       return [verb === 'delete' ? deleteAddress(address) : newAddress(address, creation(verb))]
     }
@@ -117,14 +120,30 @@ function creation(verb: 'add' | 'change'): number {
 }
 
 /** A new link is made with all that can be said at once; its probes can be set when it has an index. */
-function addLink({ name, mac, mtu, up, vxlan }: Link): Request {
-  const { vni, port, local, lower, group, learning, gbp } = vxlan ?? {}
-  const made = { vni, port, local, link: lower, group, learning, gbp }
+function addLink({ name, mac, mtu, up, tunnel }: Link): Request {
   const flags = up ? IFF_UP : 0
-  return newLink(
-    { name, mac, mtu, flags, change: IFF_UP, txqlen: 0, kind: 'vxlan', vxlan: made },
-    NLM_F_CREATE | NLM_F_EXCL,
-  )
+  const link = { name, mac, mtu, flags, change: IFF_UP, txqlen: 0 }
+  return newLink({ ...link, ...(tunnel && encodeTunnel(tunnel, 'new')) }, NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/** Of a live link, only what can be changed. */
+function encodeTunnel(tunnel: Tunnel, link: 'new' | 'live'): Partial<LinkMessage> {
+  switch (tunnel.type) {
+    case 'vxlan': {
+      const { vni, port, local, lower, group, learning, gbp } = tunnel
+      const live = { local, learning }
+      return {
+        kind: 'vxlan',
+        vxlan: link === 'live' ? live : { ...live, vni, port, link: lower, group, gbp },
+      }
+    }
+    case 'ipip': {
+      const { local, remote } = tunnel
+      return { kind: 'ipip', ipip: { local, remote } }
+    }
+    default:
+      return tunnel satisfies never
+  }
 }
 
 /**
@@ -139,11 +158,12 @@ function changeLink(link: Link, actual: Link, index: number): Request[] {
   if (mac !== undefined || mtu !== undefined || change !== 0) {
     requests.push(newLink({ index, mac, mtu, flags: link.up ? change : 0, change }, 0))
   }
-  const { local, learning } = link.vxlan ?? {}
-  if (local !== actual.vxlan?.local || learning !== actual.vxlan?.learning) {
-    requests.push(newLink({ index, kind: 'vxlan', vxlan: { local, learning } }, 0))
+  if (link.tunnel !== undefined && compareTunnels(link.tunnel, actual.tunnel).live.length > 0) {
+    requests.push(newLink({ index, ...encodeTunnel(link.tunnel, 'live') }, 0))
   }
-  if (link.appProbes !== actual.appProbes) requests.push(setAppProbes(AF_INET, index, link.appProbes))
+  for (const family of wrongProbes(link, actual)) {
+    requests.push(setAppProbes(familyNumber(family), index, link.appProbes[family] ?? 0))
+  }
   return requests
 }
 
@@ -178,6 +198,6 @@ function encodeRoute(verb: Verb, route: Route, ifindex: number): Request {
     : newRoute({ ...direct, gateway, scope: RT_SCOPE_UNIVERSE, flags: RTNH_F_ONLINK }, creation(verb))
 }
 
-function familyNumber(family: Family): number {
+function familyNumber(family: Family): typeof AF_INET | typeof AF_INET6 {
   return family === 'inet' ? AF_INET : AF_INET6
 }

@@ -30,26 +30,29 @@ function converge(desired: KernelState, actual: Map<Key, Entry>): void {
   for (let turn = 0; turn < 3; turn++) for (const operation of diff(desired, actual)) play(actual, operation)
 }
 
-const STATES = cannedStates(2)
+const STATES = cannedStates(2, 'inet')
 
-describe('every pair of canned states', () => {
-  for (const from of STATES) {
-    test(`from "${from.name}" to every other, and back`, () => {
-      for (const to of STATES) {
-        const actual = new Map(desiredOf(from))
-        for (const [there, name] of [
-          [to, to.name],
-          [from, `${to.name} and back`],
-        ] as const) {
-          const desired = desiredOf(there)
-          converge(desired, actual)
-          assert.deepEqual(actual, desired, name)
-          assert.deepEqual(diff(desired, actual), [], `${name}: a second turn does nothing`)
+for (const families of ['inet', 'both'] as const) {
+  describe(`every pair of canned states, ${families}`, () => {
+    const states = cannedStates(2, families)
+    for (const from of states) {
+      test(`from "${from.name}" to every other, and back`, () => {
+        for (const to of states) {
+          const actual = new Map(desiredOf(from))
+          for (const [there, name] of [
+            [to, to.name],
+            [from, `${to.name} and back`],
+          ] as const) {
+            const desired = desiredOf(there)
+            converge(desired, actual)
+            assert.deepEqual(actual, desired, name)
+            assert.deepEqual(diff(desired, actual), [], `${name}: a second turn does nothing`)
+          }
         }
-      }
-    })
-  }
-})
+      })
+    }
+  })
+}
 
 test('whatever the path, shares that were exchanged one by one say what they say at once', () => {
   const [first] = STATES
@@ -92,7 +95,7 @@ test('a link that cannot be changed in place is deleted first, and says why', ()
     [...state.values()].find((entry) => entry.kind === 'link'),
   )
   const [usual] = links
-  const other = links.find((link) => link?.vxlan?.port === 4789)
+  const other = links.find((link) => link?.tunnel?.type === 'vxlan' && link.tunnel.port === 4789)
   assert.ok(usual)
   const key = keyOf(usual)
   assert.deepEqual(diffEntry(key, other, usual), {

@@ -5,12 +5,25 @@
  * repair are one path.
  */
 
-import type { Entry, FdbEntry, Key, Kind, Link, Neighbour, Operation, Route, Vxlan } from '../state.ts'
+import { type Family, ipFamily } from '../address/ip.ts'
+import type {
+  Entry,
+  FdbEntry,
+  Ipip,
+  Key,
+  Kind,
+  Link,
+  Neighbour,
+  Operation,
+  Route,
+  Tunnel,
+  Vxlan,
+} from '../state.ts'
 
 /**
  * The step that leads one key from `actual` to `desired`; undefined when there is nothing to do.
  *
- * A link whose difference cannot be changed in place is deleted; the next turn then finds it absent and adds it.
+ * What cannot be changed in place is deleted; the next round then finds it absent and adds it.
  */
 export function diffEntry(
   key: Key,
@@ -22,10 +35,16 @@ export function diffEntry(
     return actual && { verb: 'delete', key, entry: actual, why: 'not desired' }
   }
   if (actual === undefined) return { verb: 'add', key, entry: desired, why: 'missing' }
-  const fixed = desired.kind === 'link' && actual.kind === 'link' ? incompatible(desired, actual) : []
+  const fixed =
+    desired.kind === 'link' && actual.kind === 'link'
+      ? compareTunnels(desired.tunnel, actual.tunnel).fixed
+      : []
   if (fixed.length > 0) return { verb: 'delete', key, entry: actual, why: fixed.join(', ') }
   const changed = differences(desired, actual)
   if (changed.length === 0) return undefined
+  if (blocksGateway(desired, actual)) {
+    return { verb: 'delete', key, entry: actual, why: changed.join(', '), first: true }
+  }
   return { verb: 'change', key, entry: desired, actual, why: changed.join(', ') }
 }
 
@@ -44,32 +63,61 @@ const ORDER: Readonly<Record<Kind, number>> = {
   route: 5,
 }
 
+/**
+ * An IPv6 gateway on a link is refused, as a nexthop object too, while the way to it leads over another link. Ours is in
+ * the subnet that the route is for.
+ */
+function blocksGateway(desired: Entry, actual: Entry): boolean {
+  if (desired.kind !== 'route' || actual.kind !== 'route' || desired.gateway === undefined) return false
+  return ipFamily(desired.gateway) === 'inet6' && desired.link !== actual.link
+}
+
 /** Buckets and not a sort: at a start there are hundreds of thousands. */
 export function orderOperations(operations: readonly Operation[]): Operation[] {
-  const ranks: Operation[][] = Array.from({ length: 2 * KINDS }, () => [])
+  const ranks: Operation[][] = Array.from({ length: 1 + 2 * KINDS }, () => [])
   for (const operation of operations) ranks[rank(operation)]?.push(operation)
   return ranks.flat()
 }
 
 const KINDS = Object.keys(ORDER).length
 
-function rank({ verb, entry }: Operation): number {
-  return verb === 'delete' ? 2 * KINDS - 1 - ORDER[entry.kind] : ORDER[entry.kind]
+function rank({ verb, entry, first = false }: Operation): number {
+  if (first) return 0
+  return verb === 'delete' ? 2 * KINDS - ORDER[entry.kind] : 1 + ORDER[entry.kind]
 }
 
-/** What the kernel cannot change on a live link. */
-function incompatible(desired: Link, actual: Link): string[] {
-  if (desired.vxlan === undefined) return []
-  if (actual.vxlan === undefined) return ['not a vxlan link']
-  return compare<Vxlan>(desired.vxlan, actual.vxlan, ['vni', 'port', 'lower', 'group', 'gbp'])
+/** What differs and the kernel cannot change on a live link, and what it can. */
+export function compareTunnels(
+  desired: Tunnel | undefined,
+  actual: Tunnel | undefined,
+): { readonly fixed: readonly string[]; readonly live: readonly string[] } {
+  switch (desired?.type) {
+    case undefined:
+      return { fixed: [], live: [] }
+    case 'vxlan':
+      if (actual?.type !== 'vxlan') break
+      return ipFamily(desired.local) === ipFamily(actual.local)
+        ? {
+            fixed: compare<Vxlan>(desired, actual, ['vni', 'port', 'lower', 'group', 'gbp']),
+            live: compare<Vxlan>(desired, actual, ['local', 'learning']),
+          }
+        : { fixed: compare<Vxlan>(desired, actual, ['local']), live: [] }
+    case 'ipip':
+      if (actual?.type !== 'ipip') break
+      return { fixed: [], live: compare<Ipip>(desired, actual, ['local', 'remote']) }
+    default:
+      return desired satisfies never
+  }
+  return { fixed: [`not a link of the kind ${desired.type}`], live: [] }
 }
 
 function differences(desired: Entry, actual: Entry): string[] {
   switch (desired.kind) {
     case 'link':
       return [
-        ...compare<Link>(desired, actual as Link, ['mac', 'mtu', 'up', 'appProbes']),
-        ...compareVxlan(desired.vxlan, (actual as Link).vxlan),
+        ...compare<Link>(desired, actual as Link, ['mac', 'mtu', 'up']),
+        ...wrongProbes(desired, actual as Link).map((family) => `appProbes of ${family}`),
+        ...compareTunnels(desired.tunnel, (actual as Link).tunnel).live,
       ]
     case 'address':
       return []
@@ -86,8 +134,11 @@ function differences(desired: Entry, actual: Entry): string[] {
   }
 }
 
-function compareVxlan(desired: Vxlan | undefined, actual: Vxlan | undefined): string[] {
-  return desired && actual ? compare<Vxlan>(desired, actual, ['local', 'learning']) : []
+/** The families in which a link asks otherwise than is desired. */
+export function wrongProbes({ appProbes: desired }: Link, { appProbes: actual }: Link): Family[] {
+  return (['inet', 'inet6'] as const).filter(
+    (family) => desired[family] !== undefined && desired[family] !== actual[family],
+  )
 }
 
 function compare<T extends object>(desired: T, actual: T, fields: readonly (keyof T & string)[]): string[] {

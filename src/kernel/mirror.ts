@@ -5,14 +5,12 @@
  * any change of one of our links (the kernel drops what depends on it and does not tell each loss).
  */
 
-import { setTimeout as sleep } from 'node:timers/promises'
-import { familyBits, type Ip, ipFamily } from '../address/ip.ts'
-import { type Prefix, prefixOf } from '../address/prefix.ts'
-import { PrefixMap } from '../address/prefix-map.ts'
+import type { Family, PerFamily } from '../address/ip.ts'
+import { type Prefix, prefixFamily } from '../address/prefix.ts'
 import { decodeAddress, getAddresses } from '../netlink/address.ts'
-import { type Connection, DumpInterrupted, type SubscriptionEvent } from '../netlink/connection.ts'
+import type { Connection, SubscriptionEvent } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
-import { type Message, NetlinkError, type Request } from '../netlink/message.ts'
+import type { Message } from '../netlink/message.ts'
 import { decodeNeighbourTable, getNeighbourTables } from '../netlink/neighbour-table.ts'
 import { decodeNeighbour, getFdb, getNeighbours } from '../netlink/neighbour.ts'
 import { decodeNexthop, getNexthops } from '../netlink/nexthop.ts'
@@ -20,6 +18,7 @@ import { decodeRoute, getRoutes, RTN_BLACKHOLE } from '../netlink/route.ts'
 import {
   AF_BRIDGE,
   AF_INET,
+  AF_INET6,
   AF_UNSPEC,
   RTM_DELADDR,
   RTM_DELLINK,
@@ -34,53 +33,57 @@ import {
   RTM_NEWROUTE,
   RTNLGRP_IPV4_IFADDR,
   RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
   RTNLGRP_NEIGH,
   RTNLGRP_NEXTHOP,
 } from '../netlink/rtnetlink.ts'
 import { type Entry, type Key, keyOf, linkKey, nexthopKey, PROTOCOL, type Scope } from '../state.ts'
 import type { Cells } from './cells.ts'
+import { Dependents } from './dependents.ts'
 import { diffEntry } from './diff.ts'
+import { dump } from './dump.ts'
 import { readAddress, readFdb, readLink, readNeighbour, readNexthop, readRoute } from './read.ts'
 
-/** The groups that a subscription for a mirror joins. */
-export function mirrorGroups(nexthopObjects: boolean): number[] {
-  const groups = [RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE]
+const FAMILIES = {
+  inet: { number: AF_INET, groups: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE] },
+  inet6: { number: AF_INET6, groups: [RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE] },
+} as const satisfies Record<Family, unknown>
+
+/** The groups that a subscription for a mirror joins: a family that no network has costs nothing. */
+export function mirrorGroups(scope: Scope, nexthopObjects: boolean): number[] {
+  const groups = [
+    RTNLGRP_LINK,
+    RTNLGRP_NEIGH,
+    ...familiesOf(scope).flatMap((family) => FAMILIES[family].groups),
+  ]
   return nexthopObjects ? [...groups, RTNLGRP_NEXTHOP] : groups
 }
 
-/** Whether the kernel has nexthop objects (Linux 5.3). */
-export async function hasNexthopObjects(connection: Connection): Promise<boolean> {
-  try {
-    await dump(connection, getNexthops(), () => undefined)
-    return true
-  } catch (error) {
-    if (error instanceof NetlinkError && error.code === 'EOPNOTSUPP') return false
-    throw error
-  }
+function familiesOf({ networks }: Scope): Family[] {
+  return [...new Set(networks.map(prefixFamily))]
 }
-
-const DUMP_ATTEMPTS = 10
-const DUMP_PAUSE = 20
 
 export class Mirror {
   readonly #scope: Scope
+  readonly #families: readonly Family[]
   readonly #cells: Cells
-  /** The routes that use a nexthop object; as a rule it is one. */
-  readonly #routesOf = new Map<number, readonly Key[]>()
-  /** The keys of neighbours on links where they are answered on demand, each by its address as a prefix. */
-  #onDemand = new PrefixMap<readonly Key[]>()
+  readonly #dependents: Dependents
   readonly #indexes = new Map<string, number>()
   readonly #names = new Map<number, string>()
   #foreignNexthops: readonly number[] = []
   readonly #nexthopObjects: boolean
   #stale = true
+  #addressesDoubtful = false
   #overruns = 0
 
   /** @param cells Where the entries are kept, beside what is desired. */
   constructor(scope: Scope, nexthopObjects: boolean, cells: Cells) {
     this.#scope = scope
+    this.#families = familiesOf(scope)
     this.#cells = cells
+    this.#dependents = new Dependents(scope.onDemand)
     this.#nexthopObjects = nexthopObjects
   }
 
@@ -111,11 +114,27 @@ export class Mirror {
 
   /** The neighbours in the subnet that are answered on demand, in whatever state. */
   onDemand(subnet: Prefix): Key[] {
-    return this.#onDemand.overlapping(subnet).flat()
+    return this.#dependents.onDemand(subnet)
   }
 
   invalidate(): void {
     this.#stale = true
+  }
+
+  /** The kernel tells of a new IPv6 address some time after it is there: the addresses are to be read. */
+  doubtAddresses(): void {
+    this.#addressesDoubtful = true
+  }
+
+  /** Reads the addresses, if there is a doubt about them alone. Returns the keys that were read. @throws {NetlinkError} */
+  async readAddresses(connection: Connection): Promise<Set<Key>> {
+    const read = new Set<Key>()
+    if (!this.#addressesDoubtful) return read
+    this.#addressesDoubtful = false
+    for (const index of this.#names.keys()) {
+      await dump(connection, getAddresses(AF_UNSPEC, index), (message) => this.#take(message, read))
+    }
+    return read
   }
 
   /** Takes what the kernel told, in its order. Returns the keys that changed. */
@@ -133,20 +152,24 @@ export class Mirror {
   /** Reads everything that is ours. The subscription must be open before. @throws {NetlinkError} */
   async read(connection: Connection): Promise<void> {
     this.#cells.clear('actual')
-    this.#routesOf.clear()
-    this.#onDemand = new PrefixMap()
+    this.#dependents.clear()
     this.#stale = false
+    this.#addressesDoubtful = false
     await this.#readLinks(connection)
     if (this.#nexthopObjects) await this.#readNexthops(connection)
-    // Blackholes, which have no link.
-    await dump(connection, getRoutes(AF_INET, { protocol: PROTOCOL, type: RTN_BLACKHOLE }), (message) =>
-      this.#take(message),
-    )
+    const take = (message: Message): void => this.#take(message)
+    for (const family of this.#families) {
+      // Blackholes, which have no link.
+      const blackholes = { protocol: PROTOCOL, type: RTN_BLACKHOLE }
+      await dump(connection, getRoutes(FAMILIES[family].number, blackholes), take)
+    }
     for (const index of this.#names.keys()) {
-      await dump(connection, getAddresses(AF_UNSPEC, index), (message) => this.#take(message))
-      await dump(connection, getNeighbours(AF_UNSPEC, index), (message) => this.#take(message))
-      await dump(connection, getFdb(index), (message) => this.#take(message))
-      await dump(connection, getRoutes(AF_INET, { oif: index }), (message) => this.#take(message))
+      await dump(connection, getAddresses(AF_UNSPEC, index), take)
+      await dump(connection, getNeighbours(AF_UNSPEC, index), take)
+      await dump(connection, getFdb(index), take)
+      for (const family of this.#families) {
+        await dump(connection, getRoutes(FAMILIES[family].number, { oif: index }), take)
+      }
     }
   }
 
@@ -164,15 +187,17 @@ export class Mirror {
   async #readLinks(connection: Connection): Promise<void> {
     this.#indexes.clear()
     this.#names.clear()
-    const probes = new Map<number, number>()
-    await dump(connection, getNeighbourTables(AF_INET), (message) => {
-      const { ifindex, appProbes } = decodeNeighbourTable(message.payload).parameters ?? {}
-      if (ifindex !== undefined && appProbes !== undefined) probes.set(ifindex, appProbes)
-    })
+    const probes = new Map<number, PerFamily<number>>()
+    for (const family of this.#families) {
+      await dump(connection, getNeighbourTables(FAMILIES[family].number), (message) => {
+        const { ifindex, appProbes } = decodeNeighbourTable(message.payload).parameters ?? {}
+        if (ifindex !== undefined) probes.set(ifindex, { ...probes.get(ifindex), [family]: appProbes })
+      })
+    }
     await dump(connection, getLinks(), (message) => {
       const decoded = decodeLink(message.payload)
       const link = this.#scope.links.has(decoded.name ?? '')
-        ? readLink(decoded, probes.get(decoded.index) ?? 0)
+        ? readLink(decoded, probes.get(decoded.index) ?? {})
         : undefined
       if (link === undefined) return
       this.#indexes.set(link.name, decoded.index)
@@ -225,7 +250,7 @@ export class Mirror {
     const name = this.#names.get(decoded.index) ?? decoded.name ?? ''
     const known = this.#cells.get(linkKey(name))?.actual
     if (!this.#scope.links.has(name)) return
-    const link = readLink(decoded, known?.kind === 'link' ? known.appProbes : 0)
+    const link = readLink(decoded, known?.kind === 'link' ? known.appProbes : {})
     const same = known?.kind === 'link' && link?.name === name && link.up === known.up
     if (type === RTM_DELLINK || !same) this.#stale = true
     else this.#put(link, true, changed)
@@ -238,7 +263,7 @@ export class Mirror {
     const nexthop = readNexthop(decoded, this.#nameOf)
     this.#put(nexthop, type === RTM_NEWNEXTHOP, changed)
     if (type === RTM_NEWNEXTHOP || nexthop === undefined) return
-    for (const key of this.#routesOf.get(nexthop.id) ?? []) {
+    for (const key of this.#dependents.routesOf(nexthop.id)) {
       this.#delete(key)
       changed.add(key)
     }
@@ -258,56 +283,14 @@ export class Mirror {
     const kept = desired !== undefined && diffEntry(key, desired, entry) === undefined ? desired : entry
     this.#cells.set('actual', key, kept)
     if (actual === kept) return
-    if (actual !== undefined) this.#unlist(key, actual)
-    this.#list(key, kept)
+    if (actual !== undefined) this.#dependents.delete(key, actual)
+    this.#dependents.add(key, kept)
   }
 
   #delete(key: Key): void {
     const entry = this.#cells.get(key)?.actual
     if (entry === undefined) return
     this.#cells.set('actual', key, undefined)
-    this.#unlist(key, entry)
-  }
-
-  #list(key: Key, entry: Entry): void {
-    if (entry.kind === 'route' && entry.nexthop !== undefined) {
-      this.#routesOf.set(entry.nexthop, [...(this.#routesOf.get(entry.nexthop) ?? []), key])
-    } else if (entry.kind === 'neighbour' && this.#scope.onDemand.has(entry.link)) {
-      const address = hostPrefix(entry.ip)
-      this.#onDemand.set(address, [...(this.#onDemand.get(address) ?? []), key])
-    }
-  }
-
-  #unlist(key: Key, entry: Entry): void {
-    if (entry.kind === 'route' && entry.nexthop !== undefined) {
-      const rest = this.#routesOf.get(entry.nexthop)?.filter((other) => other !== key) ?? []
-      if (rest.length === 0) this.#routesOf.delete(entry.nexthop)
-      else this.#routesOf.set(entry.nexthop, rest)
-    } else if (entry.kind === 'neighbour' && this.#scope.onDemand.has(entry.link)) {
-      const address = hostPrefix(entry.ip)
-      const rest = this.#onDemand.get(address)?.filter((other) => other !== key) ?? []
-      if (rest.length === 0) this.#onDemand.delete(address)
-      else this.#onDemand.set(address, rest)
-    }
-  }
-}
-
-function hostPrefix(ip: Ip): Prefix {
-  return prefixOf(ip, familyBits(ipFamily(ip)))
-}
-
-/** A dump that was interrupted is repeated: `visit` may see an object twice. */
-async function dump(
-  connection: Connection,
-  request: Request,
-  visit: (message: Message) => void,
-): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await connection.dump(request, visit)
-    } catch (error) {
-      if (!(error instanceof DumpInterrupted) || attempt === DUMP_ATTEMPTS) throw error
-      await sleep(DUMP_PAUSE)
-    }
+    this.#dependents.delete(key, entry)
   }
 }

@@ -9,9 +9,11 @@ import { owns } from './ownership.ts'
 const SCOPE: Scope = {
   links: new Set(['flannel.1']),
   onDemand: new Set(),
+  underlay: 'eth0',
   networks: [parsePrefix('10.10.0.0/16')],
 }
 const BOOT = 3
+const KERNEL = 2
 
 function route(destination: string, link: string, protocol: number): Route {
   return {
@@ -47,6 +49,11 @@ const CASES: readonly (readonly [string, boolean, Entry])[] = [
     route('172.16.0.0/16', 'flannel.1', PROTOCOL),
   ],
   ["a second agent's route", false, route('10.10.1.0/24', 'flannel.2', PROTOCOL)],
+  ["the kernel's route for an address", false, route('10.10.0.0/16', 'flannel.1', KERNEL)],
+  ['our route over the underlay', true, route('10.10.1.0/24', 'eth0', PROTOCOL)],
+  ["flanneld's route over the underlay", false, route('10.10.1.0/24', 'eth0', BOOT)],
+  ["a second agent's route over the underlay", false, route('10.20.1.0/24', 'eth0', PROTOCOL)],
+  ['a route over the whole network and more', false, route('10.0.0.0/8', 'eth0', PROTOCOL)],
   [
     'a permanent neighbour',
     true,

@@ -4,13 +4,19 @@
  * Our links are ours by name (flannel's device names), and with them the permanent neighbours and FDB entries on
  * them: whoever writes there writes into flannel's tables. Routes and addresses on our links can be an operator's, so
  * they must also carry our protocol number or lie inside the network, which is the form that flanneld leaves behind.
- * Nothing on any other link is ours, whatever its protocol: a second agent with another VNI has the same number. A
+ * A route that the kernel makes for an address goes with that address, and is never ours.
+ *
+ * Nothing on any other link is ours, whatever its protocol: a second agent with another VNI has the same number. Except
+ * on the underlay, where that agent has routes too: a route there is ours with our number and inside our network. A
  * blackhole has no link: ours are those with our number inside our network.
  */
 
 import type { Ip } from '../address/ip.ts'
-import { type Prefix, prefixContains, prefixCovers } from '../address/prefix.ts'
-import { type Entry, PROTOCOL, type Scope } from '../state.ts'
+import { prefixContains, prefixCovers } from '../address/prefix.ts'
+import { type Entry, PROTOCOL, type Route, type Scope } from '../state.ts'
+
+/** RTPROT_KERNEL */
+const KERNEL_PROTOCOL = 2
 
 export function owns(scope: Scope, entry: Entry): boolean {
   switch (entry.kind) {
@@ -21,9 +27,7 @@ export function owns(scope: Scope, entry: Entry): boolean {
     case 'nexthop':
       return scope.links.has(entry.link) // the mirror holds nexthops of our protocol only
     case 'route':
-      return entry.link === undefined
-        ? entry.protocol === PROTOCOL && covered(scope, entry.destination)
-        : scope.links.has(entry.link) && (entry.protocol === PROTOCOL || covered(scope, entry.destination))
+      return ownsRoute(scope, entry)
     case 'neighbour':
       return scope.links.has(entry.link) && entry.state === 'permanent'
     case 'fdb':
@@ -33,10 +37,14 @@ export function owns(scope: Scope, entry: Entry): boolean {
   }
 }
 
-function inside(scope: Scope, ip: Ip): boolean {
-  return scope.networks.some((network) => prefixContains(network, ip))
+function ownsRoute({ links, underlay, networks }: Scope, { link, protocol, destination }: Route): boolean {
+  const isCovered = networks.some((network) => prefixCovers(network, destination))
+  if (link !== undefined && links.has(link)) {
+    return protocol === PROTOCOL || (isCovered && protocol !== KERNEL_PROTOCOL)
+  }
+  return (link === undefined || link === underlay) && protocol === PROTOCOL && isCovered
 }
 
-function covered(scope: Scope, destination: Prefix): boolean {
-  return scope.networks.some((network) => prefixCovers(network, destination))
+function inside(scope: Scope, ip: Ip): boolean {
+  return scope.networks.some((network) => prefixContains(network, ip))
 }

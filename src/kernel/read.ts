@@ -1,6 +1,6 @@
 /** From the codec's objects to the entries of a state. Indexes of links become names here and nowhere else. */
 
-import { type Ip, isLinkLocal, isMulticast } from '../address/ip.ts'
+import { type Ip, isLinkLocal, isMulticast, type PerFamily } from '../address/ip.ts'
 import { prefixOf } from '../address/prefix.ts'
 import type { Address as AddressMessage } from '../netlink/address.ts'
 import { IFF_UP, type Link as LinkMessage } from '../netlink/link.ts'
@@ -13,7 +13,7 @@ import {
 } from '../netlink/neighbour.ts'
 import type { Nexthop as NexthopMessage } from '../netlink/nexthop.ts'
 import { type Route as RouteMessage, RTN_BLACKHOLE, RTN_UNICAST } from '../netlink/route.ts'
-import { AF_BRIDGE } from '../netlink/rtnetlink.ts'
+import { AF_BRIDGE, AF_INET6 } from '../netlink/rtnetlink.ts'
 import {
   type Address,
   type FdbEntry,
@@ -24,6 +24,7 @@ import {
   type Nexthop,
   PROTOCOL,
   type Route,
+  type Tunnel,
 } from '../state.ts'
 
 /** The name of one of our links; undefined for any other. */
@@ -31,9 +32,9 @@ export type NameOf = (index: number | undefined) => string | undefined
 
 const ANY_IP = '0.0.0.0' as Ip
 
-export function readLink(message: LinkMessage, appProbes: number): Link | undefined {
-  const { name, mac, mtu, vxlan } = message
-  if (name === undefined || mac === undefined || mtu === undefined) return undefined
+export function readLink(message: LinkMessage, appProbes: PerFamily<number>): Link | undefined {
+  const { name, mac, mtu } = message
+  if (name === undefined || mtu === undefined) return undefined
   return {
     kind: 'link',
     name,
@@ -41,19 +42,31 @@ export function readLink(message: LinkMessage, appProbes: number): Link | undefi
     mtu,
     up: (message.flags & IFF_UP) !== 0,
     appProbes,
-    vxlan:
-      message.kind !== 'vxlan' || vxlan === undefined
-        ? undefined
-        : {
-            vni: vxlan.vni ?? 0,
-            port: vxlan.port ?? 0,
-            local: vxlan.local ?? ANY_IP,
-            lower: vxlan.link ?? 0,
-            group: vxlan.group,
-            learning: vxlan.learning ?? false,
-            gbp: vxlan.gbp ?? false,
-          },
+    tunnel: readTunnel(message),
   }
+}
+
+function readTunnel({ vxlan, ipip }: LinkMessage): Tunnel | undefined {
+  if (vxlan !== undefined) {
+    return {
+      type: 'vxlan',
+      vni: vxlan.vni ?? 0,
+      port: vxlan.port ?? 0,
+      local: vxlan.local ?? ANY_IP,
+      lower: vxlan.link ?? 0,
+      group: vxlan.group,
+      learning: vxlan.learning ?? false,
+      gbp: vxlan.gbp ?? false,
+    }
+  }
+  if (ipip !== undefined) {
+    return {
+      type: 'ipip',
+      local: ipip.local ?? ANY_IP,
+      remote: ipip.remote === ANY_IP ? undefined : ipip.remote,
+    }
+  }
+  return undefined
 }
 
 /** Link-local addresses are the kernel's own. */
@@ -99,11 +112,15 @@ export function readRoute(
   }
 }
 
-/** NOARP neighbours are multicast and broadcast addresses, which the kernel resolves by itself. */
+/**
+ * NOARP neighbours are multicast and broadcast addresses, which the kernel resolves by itself. Link-local ones of IPv6
+ * come from any host that looks for routers, and are no part of a network.
+ */
 export function readNeighbour(message: NeighbourMessage, nameOf: NameOf): Neighbour | undefined {
   const link = nameOf(message.ifindex)
   const { destination: ip, mac, state } = message
   if (link === undefined || ip === undefined || (state & NUD_NOARP) !== 0) return undefined
+  if (message.family === AF_INET6 && (isLinkLocal(ip) || isMulticast(ip))) return undefined
   return { kind: 'neighbour', link, ip, mac, state: neighbourState(state) }
 }
 

@@ -24,7 +24,8 @@ import { Bell } from './bell.ts'
 import { type Cell, Cells } from './cells.ts'
 import { Desired } from './desired.ts'
 import { diffEntry, orderOperations } from './diff.ts'
-import { hasNexthopObjects, Mirror, mirrorGroups } from './mirror.ts'
+import { hasNexthopObjects } from './dump.ts'
+import { Mirror, mirrorGroups } from './mirror.ts'
 import { NexthopIds } from './nexthops.ts'
 import { owns } from './ownership.ts'
 import { Retries } from './retries.ts'
@@ -86,7 +87,7 @@ export class Reconciler implements Disposable {
     const objects = options.nexthopObjects ?? (await hasNexthopObjects(connection))
     const subscription = Subscription.open({
       netns,
-      groups: mirrorGroups(objects),
+      groups: mirrorGroups(scope, objects),
       receiveBuffer,
     })
     const ids = objects ? new NexthopIds() : undefined
@@ -193,7 +194,10 @@ export class Reconciler implements Disposable {
   async #refresh(): Promise<void> {
     for (const key of this.#mirror.take(this.#subscription.drain())) this.#due.add(key)
     for (const key of this.#retries.due(performance.now())) this.#due.add(key)
-    if (!this.#mirror.stale) return
+    if (!this.#mirror.stale) {
+      for (const key of await this.#mirror.readAddresses(this.#connection)) this.#due.add(key)
+      return
+    }
     await this.#mirror.read(this.#connection)
     this.#everything = true
     for (const id of this.#mirror.foreignNexthops) this.#plan(this.#desired.renumber(id))
@@ -320,6 +324,7 @@ export class Reconciler implements Disposable {
       if (isGone(failure)) this.#mirror.invalidate()
       else this.#fail(failure, turn)
     }
+    if (operations.some(({ entry }) => entry.kind === 'address')) this.#mirror.doubtAddresses()
     const links = new Set(operations.filter(({ entry }) => entry.kind === 'link').map(({ key }) => key))
     if (links.size === 0) return
     // What was on the link may have gone with the change: it is read, and tried, again.

@@ -3,6 +3,7 @@
 import type { Mac } from '../address/mac.ts'
 import { type Attribute, type Mutable, POOL, Reader, type Writer } from './attribute.ts'
 import { type Bridge, decodeBridge, encodeBridge } from './bridge.ts'
+import { decodeIpip, encodeIpip, type Ipip } from './ipip.ts'
 import { NLM_F_DUMP, NLM_F_REQUEST, type Request } from './message.ts'
 import { RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK } from './rtnetlink.ts'
 import { decodeVxlan, encodeVxlan, type Vxlan } from './vxlan.ts'
@@ -72,9 +73,10 @@ export interface Link {
   readonly namespacePid?: number | undefined
   /** RTEXT_FILTER_*, in a request. */
   readonly extendedMask?: number | undefined
-  /** `vxlan`, `veth`, `bridge`; absent for hardware. */
+  /** `vxlan`, `ipip`, `veth`, `bridge`; absent for hardware. */
   readonly kind?: string | undefined
   readonly vxlan?: Vxlan | undefined
+  readonly ipip?: Ipip | undefined
   readonly bridge?: Bridge | undefined
   readonly veth?: Veth | undefined
   /** IFLA_INFO_*: the data of other kinds, and what the link is as a port of its master. */
@@ -161,6 +163,7 @@ function decodeInfo(reader: Reader, link: LinkDraft): void {
     const data = reader.type === IFLA_INFO_DATA
     if (reader.type === IFLA_INFO_KIND) link.kind = reader.text()
     else if (data && link.kind === 'vxlan') link.vxlan = decodeVxlan(reader.nested())
+    else if (data && link.kind === 'ipip') link.ipip = decodeIpip(reader.nested())
     else if (data && link.kind === 'bridge') link.bridge = decodeBridge(reader.nested())
     else if (data && link.kind === 'veth') link.veth = decodeVeth(reader.nested())
     else link.unknownInfo.push(reader.attribute())
@@ -216,9 +219,10 @@ function hasInfo({ kind, unknownInfo = [] }: Partial<Link>): boolean {
   return kind !== undefined || unknownInfo.length > 0
 }
 
-function putInfo({ kind, vxlan, bridge, veth, unknownInfo }: Partial<Link>, writer: Writer): void {
+function putInfo({ kind, vxlan, ipip, bridge, veth, unknownInfo }: Partial<Link>, writer: Writer): void {
   writer.putText(IFLA_INFO_KIND, kind)
   if (vxlan !== undefined) writer.nest(IFLA_INFO_DATA, () => encodeVxlan(vxlan, writer))
+  if (ipip !== undefined) writer.nest(IFLA_INFO_DATA, () => encodeIpip(ipip, writer))
   if (bridge !== undefined) writer.nest(IFLA_INFO_DATA, () => encodeBridge(bridge, writer))
   if (veth !== undefined) writer.nest(IFLA_INFO_DATA, () => putVeth(veth, writer))
   writer.putAll(unknownInfo)

@@ -280,7 +280,7 @@ export class Journal {
       externalInterface: host?.external.name ?? '',
       publicIp: host?.publicIps.inet ?? '',
       link,
-      mac: backend?.mac ?? '',
+      mac: backend?.mac.inet ?? backend?.mac.inet6 ?? '',
       mtu: backend?.mtu ?? 0,
       lease: { subnet: lease?.subnets.inet ?? '', expires: lease === undefined ? null : expiry(lease) },
       registry: { name: this.#registryName, available: this.registryUsable, why: this.#registryFault },

@@ -140,6 +140,11 @@ const vxlan = object(
   },
 )
 
+const ipip = object(
+  { unknown },
+  { link: u32, local: ip, remote: ip, ttl: u8, tos: u8, protocol: u8, pathMtuDiscovery: boolean },
+)
+
 const bridge = object(
   { unknown },
   {
@@ -172,6 +177,7 @@ const link: fc.Arbitrary<Link> = fc
     object({ ...header, unknownInfo: unknown }, attributes),
     fc.oneof(
       record({ kind: fc.constant('vxlan'), vxlan }),
+      record({ kind: fc.constant('ipip'), ipip }),
       record({ kind: fc.constant('bridge'), bridge }),
       record({ kind: fc.constant('veth'), veth: object({ unknown }, { peer }) }),
       partial({ kind: name }),

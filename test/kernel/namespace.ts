@@ -18,12 +18,16 @@ export class Host implements AsyncDisposable {
     this.name = name
   }
 
-  /** A namespace with the interface `eth0` at `ip`/24 (its other end, `wire`, is in the same namespace). */
-  static async create(ip: string): Promise<Host> {
+  /**
+   * A namespace with the interface `eth0` at `ip`/24 and, where it is given, `ip6`/64. Its other end, `wire`, is in the
+   * same namespace.
+   */
+  static async create(ip: string, ip6?: string): Promise<Host> {
     const host = new Host(`tweed-test-${process.pid}-${count.next().value}`)
     await run('ip', ['netns', 'add', host.name])
     await host.ip('link add eth0 type veth peer name wire')
     await host.ip(`addr add ${ip}/24 dev eth0`)
+    if (ip6 !== undefined) await host.ip(`addr add ${ip6}/64 dev eth0 nodad`)
     for (const link of ['lo', 'eth0', 'wire']) await host.ip(`link set ${link} up`)
     return host
   }
@@ -61,7 +65,7 @@ export class Host implements AsyncDisposable {
   async picture(): Promise<string[]> {
     const pictures = [
       this.ip('-o -d link show'),
-      this.ip('-o -4 addr show'),
+      this.ip('-o addr show'),
       this.ip('route show table all'),
       this.ip('rule show'),
       this.ip('nexthop show'),

@@ -135,7 +135,7 @@ export function keyOf(entry: Entry): Key {
     case 'nexthop':
       return nexthopKey(entry.id)
     case 'route':
-      return join('route', entry.table, entry.destination, entry.metric)
+      return routeKey(entry.destination, entry.table, entry.metric)
     case 'neighbour':
       return neighbourKey(entry.link, entry.ip)
     case 'fdb':
@@ -151,6 +151,10 @@ export function linkKey(name: string): Key {
 
 export function nexthopKey(id: number): Key {
   return join('nexthop', id)
+}
+
+export function routeKey(destination: Prefix, table: number, metric: number): Key {
+  return join('route', table, destination, metric)
 }
 
 export function neighbourKey(link: string, ip: Ip): Key {

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { type Ip, parseIp } from '../src/address/ip.ts'
+import { parseIp } from '../src/address/ip.ts'
 import { parsePrefix } from '../src/address/prefix.ts'
 import type { Backend } from '../src/backend/backend.ts'
 import { createBackend } from '../src/backend/table.ts'
@@ -43,8 +43,13 @@ class Follower {
   constructor(config: NetworkConfig, backend: Backend, ids: NexthopIds | undefined) {
     this.#backend = backend
     const judge = (lease: Lease) => backend.judge(lease)
-    this.#admission = new Admission({ ranges: config.ranges, self: SELF, backendType: backend.type, judge })
-    this.desired = new Desired(ids)
+    this.#admission = new Admission({
+      ranges: config.ranges,
+      self: SELF,
+      backendType: backend.leaseType,
+      judge,
+    })
+    this.desired = new Desired(ids, backend.scope.underlay)
     this.#turn(this.desired.exchange([], [backend.own(SELF)]))
   }
 
@@ -78,6 +83,12 @@ const KEY = fc.oneof(
     weight: 9,
     arbitrary: fc.tuple(fc.nat(9), fc.constantFrom(23, 24, 24, 24, 25)).map(([n, l]) => `10.10.${n}.0-${l}`),
   },
+  {
+    weight: 3,
+    arbitrary: fc
+      .tuple(fc.nat(9), fc.nat(9), fc.constantFrom(63, 64, 64))
+      .map(([n, n6, l]) => `10.10.${n}.0-24&fd10:0:0:${n6}::-${l}`),
+  },
   fc.constantFrom('junk', '10.11.0.0-24', '10.10.3.7-24', '10.10.3.0-24&fd00::-64'),
 )
 const VALUE = fc.oneof(
@@ -87,13 +98,17 @@ const VALUE = fc.oneof(
       .record({
         host: fc.integer({ min: 9, max: 14 }),
         mac: fc.nat(4),
-        type: fc.constantFrom('vxlan', 'vxlan', 'vxlan', 'host-gw'),
+        type: fc.constantFrom('vxlan', 'vxlan', 'vxlan', 'host-gw', 'host-gw'),
+        host6: fc.option(fc.integer({ min: 9, max: 14 })),
+        mac6: fc.option(fc.nat(4)),
       })
-      .map(({ host, mac, type }) =>
+      .map(({ host, mac, type, host6, mac6 }) =>
         JSON.stringify({
           PublicIP: `192.168.1.${host}`,
+          PublicIPv6: host6 === null ? null : `fd00::${host6}`,
           BackendType: type,
           BackendData: { VtepMAC: `02:00:00:00:00:0${mac}` },
+          BackendV6Data: mac6 === null ? null : { VtepMAC: `02:00:00:00:06:0${mac6}` },
         }),
       ),
   },
@@ -101,7 +116,10 @@ const VALUE = fc.oneof(
 )
 const CHANGE = fc.tuple(KEY, fc.option(VALUE, { nil: undefined, freq: 3 }))
 const HISTORY = fc.array(fc.array(CHANGE, { minLength: 1, maxLength: 5 }), { maxLength: 15 })
-const ADDRESSES = Array.from({ length: 11 }, (_, n) => `10.10.${n}.${n * 20}` as Ip)
+const ADDRESSES = Array.from({ length: 11 }, (_, n) => [
+  ['flannel.1', parseIp(`10.10.${n}.${n * 20}`)] as const,
+  ['flannel-v6.1', parseIp(`fd10:0:0:${n}::${n * 20}`)] as const,
+]).flat()
 
 /** Which object a route names is the kernel layer's choice, and depends on what was there before. */
 function withoutIds(state: KernelState): Map<string, unknown> {
@@ -115,27 +133,36 @@ function withoutIds(state: KernelState): Map<string, unknown> {
   )
 }
 
-function setUp(settings: object) {
+function setUp(settings: object, families: 'inet' | 'both') {
   const Backend = { Type: 'vxlan', ...settings }
-  const config = parseNetworkConfig(JSON.stringify({ Network: '10.10.0.0/16', Backend }))
-  const inet = parseIp('192.168.1.10')
+  const second = families === 'both' && { EnableIPv6: true, IPv6Network: 'fd10::/48' }
+  const config = parseNetworkConfig(JSON.stringify({ Network: '10.10.0.0/16', ...second, Backend }))
+  const addresses = { inet: parseIp('192.168.1.10'), inet6: parseIp('fd00::10') }
   const backend = createBackend(config, {
-    external: { name: 'eth0', index: 2, mtu: 1500, addresses: { inet } },
-    publicIps: { inet },
+    external: { name: 'eth0', index: 2, mtu: 1500, addresses },
+    publicIps: addresses,
     links: new Map(),
-    underlay: [],
+    underlay: [
+      { prefix: parsePrefix('192.168.1.12/30'), direct: true },
+      { prefix: parsePrefix('fd00::/64'), direct: true },
+      { prefix: parsePrefix('fd00::11/128'), direct: false },
+    ],
   })
   return { config, backend }
 }
 
 describe('law: step by step is as at once', () => {
-  for (const [name, settings, objects] of [
-    ['static, with nexthop objects', {}, true],
-    ['static, with gateway routes', {}, false],
-    ['L3 miss', { L3Miss: true }, true],
+  for (const [name, settings, objects, families] of [
+    ['static, with nexthop objects', {}, true, 'inet'],
+    ['static, with gateway routes', {}, false, 'inet'],
+    ['L3 miss', { L3Miss: true }, true, 'inet'],
+    ['static, both families', {}, true, 'both'],
+    ['L3 miss and direct routing, both families', { L3Miss: true, DirectRouting: true }, true, 'both'],
+    ['direct routing, both families', { DirectRouting: true }, true, 'both'],
+    ['host-gw, both families', { Type: 'host-gw' }, true, 'both'],
   ] as const) {
     test(name, () => {
-      const { config, backend } = setUp(settings)
+      const { config, backend } = setUp(settings, families)
       const begin = () => new Follower(config, backend, objects ? new NexthopIds() : undefined)
       fc.assert(
         fc.property(HISTORY, (history) => {
@@ -169,8 +196,8 @@ describe('law: step by step is as at once', () => {
           whole.take(snapshot)
           assert.deepEqual(withoutIds(steps.desired.entries), withoutIds(whole.desired.entries))
           assert.deepEqual(steps.kernel, new Map(steps.desired.entries), 'the kernel is as desired')
-          for (const ip of ADDRESSES) {
-            const [step, once] = [steps, whole].map(({ desired }) => desired.answers.find('flannel.1', ip))
+          for (const [link, ip] of ADDRESSES) {
+            const [step, once] = [steps, whole].map(({ desired }) => desired.answers.find(link, ip))
             assert.equal(step, once, ip)
           }
           for (const [key, entry] of steps.kernel) assert.equal(key, keyOf(entry))

@@ -35,6 +35,9 @@ export function cannedStates(lower: number, families: 'inet' | 'both'): State[] 
     state('another port', { Port: 4789 }, peers(11, 12)),
     state('L3 miss, one peer', { L3Miss: true }, peers(11)),
     state('L3 miss, three peers', { L3Miss: true }, peers(11, 12, 13)),
+    state('direct routing, two of three on the link', { DirectRouting: true }, peers(11, 12, 13)),
+    state('L3 miss and direct routing', { L3Miss: true, DirectRouting: true }, peers(11, 12, 13)),
+    state('host-gw, three peers', { Type: 'host-gw' }, peers(11, 12, 13)),
   ]
 }
 
@@ -58,8 +61,15 @@ function makeState(name: string, { lower, families, settings, leases }: Setting)
   const backend = createBackend(config, {
     external: { name: 'eth0', index: lower, mtu: 1500, addresses: ADDRESSES },
     publicIps: ADDRESSES,
-    links: new Map(),
-    underlay: [],
+    links: new Map([
+      ['flannel.1', { mac: undefined, addresses: [parseIp('10.10.10.0')] }],
+      ['flannel-v6.1', { mac: undefined, addresses: [parseIp('fd10:0:0:10::')] }],
+    ]),
+    underlay: [
+      { prefix: parsePrefix('192.168.1.0/24'), direct: true },
+      { prefix: parsePrefix('192.168.1.12/32'), direct: false },
+      { prefix: parsePrefix('fd00::/64'), direct: true },
+    ],
   })
   return { name, backend, shares: [backend.own(SELF), ...leases.map((peer) => backend.peer(peer))] }
 }

@@ -96,7 +96,7 @@ async function acquire(
   const backend = createBackend(config, host)
   const previous = await readSubnetFile(options.subnetFile)
   const { publicIps } = host
-  const attributes = { publicIps, backendType: backend.type, backendData: backend.advertised }
+  const attributes = { publicIps, backendType: backend.leaseType, backendData: backend.advertised }
   const lease = await options.registry.acquire({ config, attributes, previous, current }, signal)
   const membership = { config, configText, host, backend, lease }
   journal.joined(membership)

@@ -63,7 +63,7 @@ export class Network {
     this.#admission = new Admission({
       ranges: config.ranges,
       self: lease,
-      backendType: backend.type,
+      backendType: backend.leaseType,
       judge: (peer) => backend.judge(peer),
     })
   }

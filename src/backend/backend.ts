@@ -4,7 +4,7 @@
  * To add one: write `<type>.ts` beside this file, add its line to `table.ts`, and its kernel tests under test/kernel.
  */
 
-import type { Ip, PerFamily } from '../address/ip.ts'
+import type { Family, Ip, PerFamily } from '../address/ip.ts'
 import type { Mac } from '../address/mac.ts'
 import type { Prefix } from '../address/prefix.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
@@ -44,10 +44,21 @@ export interface LinkFacts {
   readonly addresses: readonly Ip[]
 }
 
+/** The families, in the order in which plans say them. */
+export const FAMILIES: readonly Family[] = ['inet', 'inet6']
+
+/** As they are called in the network config: `EnableIPv6`. */
+export const FAMILY_NAMES: Readonly<Record<Family, string>> = { inet: 'IPv4', inet6: 'IPv6' }
+
+/** A share that needs nothing. */
+export const NOTHING: Share = { entries: [], answers: [] }
+
 /** A backend for one network on one host. */
 export interface Backend {
-  /** As in the network config and in leases: `vxlan`. */
+  /** As in the network config: `vxlan`. */
   readonly type: string
+  /** BackendType of leases: the same, or empty where flannel writes none. A peer's lease of another type is not used. */
+  readonly leaseType: string
   /** Of our VTEPs, where the backend has such. */
   readonly mac: PerFamily<Mac>
   /** For workloads (FLANNEL_MTU). */

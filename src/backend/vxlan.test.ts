@@ -88,8 +88,8 @@ describe('settings', () => {
       [{ Port: 65536 }, /Backend\.Port is 65536/],
       [{ MTU: 100 }, /Backend\.MTU is 100: vxlan takes 50 bytes/],
       [{ Learning: 1 }, /Backend\.Learning is 1: it must be true or false/],
-      [{ DirectRouting: true }, /Backend\.DirectRouting is true/],
-      [{ Type: 'host-gw' }, /Backend\.Type is "host-gw": it must be one of: vxlan/],
+      [{ DirectRouting: 'yes' }, /Backend\.DirectRouting is "yes": it must be true or false/],
+      [{ Type: 'udp' }, /Backend\.Type is "udp": it must be one of: vxlan, host-gw, ipip, alloc/],
       [{ Type: 'constructor' }, /Backend\.Type is "constructor"/],
     ] as const) {
       assert.throws(() => backend(settings), { name: 'ConfigError', message })
@@ -241,6 +241,21 @@ describe('both families', () => {
         Array.from({ length: 3 }, () => (family === 'inet' ? 'flannel.1' : 'flannel-v6.1')),
       )
     }
+  })
+
+  test('DirectRouting: a peer on a link of this host has a route alone, in each family by itself', () => {
+    const host = { ...DUAL_HOST, underlay: [{ prefix: parsePrefix('fd00::/64'), direct: true }] }
+    const direct = backend({ DirectRouting: true }, host, DUAL)
+    assert.deepEqual([plan.needsUnderlay, direct.needsUnderlay], [false, true])
+    assert.deepEqual(
+      direct.peer(dualLease(11)).entries.map((entry) => [entry.kind, 'link' in entry && entry.link]),
+      [
+        ['fdb', 'flannel.1'],
+        ['neighbour', 'flannel.1'],
+        ['route', 'flannel.1'],
+        ['route', 'eth0'],
+      ],
+    )
   })
 
   test('data that is wrong in one spoils the lease', () => {

@@ -19,14 +19,15 @@ import { type Prefix, prefixBase } from '../address/prefix.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Answer, Entry, Link, Share } from '../state.ts'
-import type { Backend, HostFacts, Verdict } from './backend.ts'
-import { scopeLinks } from './links.ts'
+import { type Backend, FAMILIES, FAMILY_NAMES, type HostFacts, NOTHING, type Verdict } from './backend.ts'
+import { DirectPeers } from './direct.ts'
+import { requireAddress, scopeLinks } from './links.ts'
 import { routeTo } from './routes.ts'
 
 /** UDP 8, VXLAN 8, inner Ethernet 14, and the outer IP header; the least MTU of a link that carries the family. */
-const FAMILIES = {
-  inet: { name: 'IPv4', prefix: 'flannel.', overhead: 30 + 20, leastMtu: 68, data: 'BackendData' },
-  inet6: { name: 'IPv6', prefix: 'flannel-v6.', overhead: 30 + 40, leastMtu: 1280, data: 'BackendV6Data' },
+const SHAPES = {
+  inet: { prefix: 'flannel.', overhead: 30 + 20, leastMtu: 68, data: 'BackendData' },
+  inet6: { prefix: 'flannel-v6.', overhead: 30 + 40, leastMtu: 1280, data: 'BackendV6Data' },
 } as const satisfies Record<Family, unknown>
 /** The kernel's own default, which flannel's `Port: 0` means; not IANA's 4789. */
 const DEFAULT_PORT = 8472
@@ -47,6 +48,8 @@ interface VxlanSettings {
   readonly learning: boolean
   readonly gbp: boolean
   readonly l3Miss: boolean
+  /** Whether a peer on a link of this host gets a route to itself, and no tunnel. */
+  readonly directRouting: boolean
 }
 
 /** Our end of the tunnels of one family. */
@@ -59,15 +62,17 @@ interface Vtep {
 
 export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
   const settings = readSettings(config, host)
-  const vteps = (['inet', 'inet6'] as const).flatMap((family) => {
+  const vteps = FAMILIES.flatMap((family) => {
     const network = config.ranges[family]?.network
     return network === undefined ? [] : [makeVtep(family, network, settings, host)]
   })
   const names = vteps.map(({ link }) => link.name)
   const networks = vteps.map(({ network }) => network)
+  const direct = new DirectPeers(settings.directRouting ? host : undefined)
   const mac = perFamily(vteps, (vtep) => vtep.mac)
   return {
     type: 'vxlan',
+    leaseType: 'vxlan',
     mac,
     mtu: Math.min(...vteps.map(({ link }) => link.mtu)),
     scope: {
@@ -76,18 +81,15 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
       underlay: host.external.name,
       networks,
     },
-    needsUnderlay: false,
+    needsUnderlay: settings.directRouting,
     advertised: perFamily(vteps, (vtep) => ({ VNI: settings.vni, VtepMAC: vtep.mac }) satisfies VxlanData),
     judge: (lease) => judge(lease, vteps),
     own: (lease) => joinShares(vteps.map((vtep) => ownShare(vtep, lease, settings))),
-    peer: (lease) => joinShares(vteps.map((vtep) => peerShare(vtep, lease, settings))),
+    peer: (lease) => joinShares(vteps.map((vtep) => peerShare(vtep, lease, settings, direct))),
   }
 }
 
 function readSettings({ backend: { settings } }: NetworkConfig, host: HostFacts): VxlanSettings {
-  if (settings.boolean('DirectRouting', false)) {
-    throw new ConfigError('Backend.DirectRouting', true, 'this version does not have it; leave it out')
-  }
   return {
     vni: settings.integer('VNI', { min: 1, max: 2 ** 24 - 1, default: 1 }),
     port: settings.integer('Port', { min: 0, max: 65535, default: 0 }) || DEFAULT_PORT,
@@ -95,23 +97,19 @@ function readSettings({ backend: { settings } }: NetworkConfig, host: HostFacts)
     learning: settings.boolean('Learning', false),
     gbp: settings.boolean('GBP', false),
     l3Miss: settings.boolean('L3Miss', false),
+    directRouting: settings.boolean('DirectRouting', false),
   }
 }
 
 /** @throws {ConfigError} when the external interface does not carry the family. */
 function makeVtep(family: Family, network: Prefix, settings: VxlanSettings, host: HostFacts): Vtep {
-  const { prefix, overhead, leastMtu, name: familyName } = FAMILIES[family]
+  const { prefix, overhead, leastMtu } = SHAPES[family]
   const { vni, port, outerMtu, learning, gbp, l3Miss } = settings
   const { external } = host
-  const local = external.addresses[family]
-  const publicIp = host.publicIps[family]
-  if (local === undefined || publicIp === undefined) {
-    const problem = `${external.name} must have an ${familyName} address for vxlan`
-    throw new ConfigError(`Enable${familyName}`, true, problem)
-  }
+  const { local, publicIp } = requireAddress(family, host, 'vxlan')
   const mtu = outerMtu - overhead
   if (mtu < leastMtu) {
-    const problem = `vxlan takes ${overhead} bytes of it and ${familyName} needs ${leastMtu}`
+    const problem = `vxlan takes ${overhead} bytes of it and ${FAMILY_NAMES[family]} needs ${leastMtu}`
     throw new ConfigError('Backend.MTU', outerMtu, problem)
   }
   const name = `${prefix}${vni}`
@@ -139,20 +137,25 @@ function ownShare({ family, network, link }: Vtep, { subnets }: Lease, { l3Miss 
 }
 
 /** Nothing where the peer has no part in the family. */
-function peerShare({ family, link: { name } }: Vtep, lease: Lease, { l3Miss }: VxlanSettings): Share {
+function peerShare(
+  { family, link: { name } }: Vtep,
+  lease: Lease,
+  { l3Miss }: VxlanSettings,
+  direct: DirectPeers,
+): Share {
   const subnet = lease.subnets[family]
   const destination = lease.publicIps[family]
   const data = lease.backendData[family]
   if (subnet === undefined || destination === undefined || data === undefined) return NOTHING
   const mac = readMac(family, data)
+  const route = direct.routeTo(subnet, destination)
+  if (route !== undefined) return { entries: [route], answers: [] }
   const fdb: Entry = { kind: 'fdb', link: name, mac, destination }
   if (l3Miss) return { entries: [fdb], answers: [{ link: name, subnet, mac }] }
   const ip = prefixBase(subnet)
   const neighbour: Entry = { kind: 'neighbour', link: name, ip, mac, state: 'permanent' }
   return { entries: [fdb, neighbour, routeTo(subnet, name, ip)], answers: [] }
 }
-
-const NOTHING: Share = { entries: [], answers: [] }
 
 function joinShares(shares: readonly Share[]): Share {
   const [first = NOTHING, ...rest] = shares
@@ -182,11 +185,11 @@ function judge(lease: Lease, vteps: readonly Vtep[]): Verdict {
   const claims: { name: string; value: string }[] = []
   const lacks: string[] = []
   for (const { family, mac: ownMac } of vteps) {
-    const { name, data: field } = FAMILIES[family]
+    const name = FAMILY_NAMES[family]
     const publicIp = lease.publicIps[family]
     const data = lease.backendData[family]
     if (lease.subnets[family] === undefined || publicIp === undefined) lacks.push(`it has no ${name} subnet`)
-    else if (data === undefined) lacks.push(`it has no ${field}`)
+    else if (data === undefined) lacks.push(`it has no ${SHAPES[family].data}`)
     else {
       try {
         const mac = readMac(family, data)
@@ -208,7 +211,7 @@ function judge(lease: Lease, vteps: readonly Vtep[]): Verdict {
 function readMac(family: Family, data: unknown): Mac {
   const text = typeof data === 'object' && data !== null && 'VtepMAC' in data ? data.VtepMAC : undefined
   if (typeof text !== 'string') {
-    throw new AddressError(`${FAMILIES[family].data} ${JSON.stringify(data)} has no VtepMAC`)
+    throw new AddressError(`${SHAPES[family].data} ${JSON.stringify(data)} has no VtepMAC`)
   }
   const mac = parseMac(text)
   if (mac === ZERO_MAC || isGroupMac(mac)) throw new AddressError(`VtepMAC ${mac} is not a unicast address`)

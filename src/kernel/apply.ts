@@ -30,14 +30,19 @@ import { compareTunnels, wrongProbes } from './diff.ts'
 
 type Verb = Operation['verb']
 
-/** The index of one of our links. */
-export type IndexOf = (link: string) => number | undefined
+/** Where operations are applied. */
+export interface Links {
+  /** The index of one of our links, or of the underlay. */
+  readonly indexOf: (link: string) => number | undefined
+  /** The link whose gateways are not "onlink": what is not on it is not reached over it. */
+  readonly underlay: string | undefined
+}
 
 /** Applies the operations in the order given. A failed one stops no other; each failure is returned. */
 export async function applyOperations(
   connection: Connection,
   operations: readonly Operation[],
-  indexOf: IndexOf,
+  { indexOf, underlay }: Links,
 ): Promise<Failure[]> {
   const failures: Failure[] = []
   const owners: Operation[] = []
@@ -47,7 +52,7 @@ export async function applyOperations(
       const index = link === undefined ? NO_LINK : indexOf(link)
       if (index === undefined) failures.push({ operation, error: new Error(`there is no link ${link}`) })
       else {
-        for (const request of encodeOperation(operation, index)) {
+        for (const request of encodeOperation(operation, index, link !== underlay)) {
           owners.push(operation)
           yield request
         }
@@ -70,7 +75,7 @@ function linkOf({ verb, entry }: Operation): string | undefined {
   return verb === 'add' ? undefined : entry.name
 }
 
-function encodeOperation({ verb, entry, actual }: Operation, ifindex: number): Request[] {
+function encodeOperation({ verb, entry, actual }: Operation, ifindex: number, onlink: boolean): Request[] {
   switch (entry.kind) {
     case 'link':
       if (verb === 'delete') return [deleteLink(ifindex)]
@@ -96,7 +101,7 @@ function encodeOperation({ verb, entry, actual }: Operation, ifindex: number): R
       return [newNexthop(nexthop, creation(verb))]
     }
     case 'route':
-      return [encodeRoute(verb, entry, ifindex)]
+      return [encodeRoute(verb, entry, ifindex, onlink)]
     case 'neighbour': {
       const neighbour = { family: familyNumber(ipFamily(entry.ip)), ifindex, destination: entry.ip }
       if (verb === 'delete') return [deleteNeighbour(neighbour)]
@@ -168,7 +173,7 @@ function changeLink(link: Link, actual: Link, index: number): Request[] {
 }
 
 /** A route that names a nexthop object must name neither gateway nor link. */
-function encodeRoute(verb: Verb, route: Route, ifindex: number): Request {
+function encodeRoute(verb: Verb, route: Route, ifindex: number, onlink: boolean): Request {
   const { destination, metric, gateway, link, nexthop, table, protocol } = route
   const identity = {
     family: familyNumber(prefixFamily(destination)),
@@ -195,7 +200,10 @@ function encodeRoute(verb: Verb, route: Route, ifindex: number): Request {
   const direct = { ...identity, oif: ifindex }
   return gateway === undefined
     ? newRoute({ ...direct, scope: RT_SCOPE_LINK }, creation(verb))
-    : newRoute({ ...direct, gateway, scope: RT_SCOPE_UNIVERSE, flags: RTNH_F_ONLINK }, creation(verb))
+    : newRoute(
+        { ...direct, gateway, scope: RT_SCOPE_UNIVERSE, flags: onlink ? RTNH_F_ONLINK : 0 },
+        creation(verb),
+      )
 }
 
 function familyNumber(family: Family): typeof AF_INET | typeof AF_INET6 {

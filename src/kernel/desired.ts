@@ -2,7 +2,8 @@
  * The desired state, kept as the union of shares: a lease event adds or removes one share and touches its keys alone.
  *
  * Here plans become what this kernel can hold: a route through a gateway becomes a nexthop object and a route that
- * names it, unless the kernel has no such objects (`ids` undefined).
+ * names it, unless the kernel has no such objects (`ids` undefined). A route over the underlay stays as it is: there is one
+ * gateway for each peer in either form, and objects on a link that is not ours could not be told from another agent's.
  */
 
 import {
@@ -24,10 +25,12 @@ export class Desired {
   /** How many shares beyond the first say the same entry: two leases of one host share its FDB entry. */
   readonly #extra = new Map<Key, number>()
   readonly #ids: NexthopIds | undefined
+  readonly #underlay: string | undefined
 
   /** @param cells Where the entries are kept, beside what the kernel holds. */
-  constructor(ids: NexthopIds | undefined, cells = new Cells()) {
+  constructor(ids: NexthopIds | undefined, underlay?: string, cells = new Cells()) {
     this.#ids = ids
+    this.#underlay = underlay
     this.#cells = cells
   }
 
@@ -79,6 +82,7 @@ export class Desired {
   #realise(route: Route, touched: Key[]): Route {
     const { link, gateway } = route
     if (this.#ids === undefined || link === undefined || gateway === undefined) return route
+    if (link === this.#underlay) return route
     const id = this.#ids.use(link, gateway)
     const key = nexthopKey(id)
     if (this.#get(key) === undefined) this.#set(key, { kind: 'nexthop', id, link, gateway }, touched)

@@ -19,8 +19,8 @@ function diff(desired: KernelState, actual: KernelState): Operation[] {
   return orderOperations([...keys].flatMap((key) => diffEntry(key, desired.get(key), actual.get(key)) ?? []))
 }
 
-function desiredOf({ shares }: State): KernelState {
-  const desired = new Desired(new NexthopIds())
+function desiredOf({ backend, shares }: State): KernelState {
+  const desired = new Desired(new NexthopIds(), backend.scope.underlay)
   desired.exchange([], shares)
   return desired.entries
 }

@@ -104,7 +104,10 @@ export function compareTunnels(
         : { fixed: compare<Vxlan>(desired, actual, ['local']), live: [] }
     case 'ipip':
       if (actual?.type !== 'ipip') break
-      return { fixed: [], live: compare<Ipip>(desired, actual, ['local', 'remote']) }
+      return {
+        fixed: compare<Ipip>(desired, actual, ['remote']),
+        live: compare<Ipip>(desired, actual, ['local']),
+      }
     default:
       return desired satisfies never
   }

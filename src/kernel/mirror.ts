@@ -6,7 +6,7 @@
  */
 
 import type { Family, PerFamily } from '../address/ip.ts'
-import { type Prefix, prefixFamily } from '../address/prefix.ts'
+import { type Prefix, prefixFamily, prefixOf } from '../address/prefix.ts'
 import { decodeAddress, getAddresses } from '../netlink/address.ts'
 import type { Connection, SubscriptionEvent } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
@@ -39,12 +39,25 @@ import {
   RTNLGRP_NEIGH,
   RTNLGRP_NEXTHOP,
 } from '../netlink/rtnetlink.ts'
-import { type Entry, type Key, keyOf, linkKey, nexthopKey, PROTOCOL, type Scope } from '../state.ts'
+import {
+  type Entry,
+  type Key,
+  keyOf,
+  linkKey,
+  MAIN_TABLE,
+  nexthopKey,
+  PROTOCOL,
+  type Route,
+  routeKey,
+  type Scope,
+} from '../state.ts'
 import type { Cells } from './cells.ts'
 import { Dependents } from './dependents.ts'
 import { diffEntry } from './diff.ts'
 import { dump } from './dump.ts'
+import { covered } from './ownership.ts'
 import { readAddress, readFdb, readLink, readNeighbour, readNexthop, readRoute } from './read.ts'
+import { Underlay } from './underlay.ts'
 
 const FAMILIES = {
   inet: { number: AF_INET, groups: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE] },
@@ -66,6 +79,7 @@ function familiesOf({ networks }: Scope): Family[] {
 }
 
 export class Mirror {
+  readonly underlay: Underlay
   readonly #scope: Scope
   readonly #families: readonly Family[]
   readonly #cells: Cells
@@ -80,6 +94,7 @@ export class Mirror {
 
   /** @param cells Where the entries are kept, beside what is desired. */
   constructor(scope: Scope, nexthopObjects: boolean, cells: Cells) {
+    this.underlay = new Underlay(scope.underlay)
     this.#scope = scope
     this.#families = familiesOf(scope)
     this.#cells = cells
@@ -97,10 +112,14 @@ export class Mirror {
     return this.#foreignNexthops
   }
 
-  readonly indexOf = (link: string): number | undefined => this.#indexes.get(link)
+  readonly indexOf = (link: string): number | undefined =>
+    this.#indexes.get(link) ?? (link === this.underlay.name ? this.underlay.index : undefined)
 
   readonly #nameOf = (index: number | undefined): string | undefined =>
     index === undefined ? undefined : this.#names.get(index)
+
+  readonly #nameOfRouteLink = (index: number | undefined): string | undefined =>
+    index !== undefined && index === this.underlay.index ? this.underlay.name : this.#nameOf(index)
 
   readonly #linkOf = (nexthop: number): string | undefined => {
     const entry = this.#cells.get(nexthopKey(nexthop))?.actual
@@ -167,8 +186,11 @@ export class Mirror {
       await dump(connection, getAddresses(AF_UNSPEC, index), take)
       await dump(connection, getNeighbours(AF_UNSPEC, index), take)
       await dump(connection, getFdb(index), take)
+    }
+    const indexes = [...this.#names.keys(), this.underlay.index].filter((index) => index !== undefined)
+    for (const oif of indexes) {
       for (const family of this.#families) {
-        await dump(connection, getRoutes(FAMILIES[family].number, { oif: index }), take)
+        await dump(connection, getRoutes(FAMILIES[family].number, { oif }), take)
       }
     }
   }
@@ -194,8 +216,10 @@ export class Mirror {
         if (ifindex !== undefined) probes.set(ifindex, { ...probes.get(ifindex), [family]: appProbes })
       })
     }
+    this.underlay.clear()
     await dump(connection, getLinks(), (message) => {
       const decoded = decodeLink(message.payload)
+      this.underlay.read(decoded)
       const link = this.#scope.links.has(decoded.name ?? '')
         ? readLink(decoded, probes.get(decoded.index) ?? {})
         : undefined
@@ -214,7 +238,9 @@ export class Mirror {
         return this.#takeLink(message, changed)
       case RTM_NEWADDR:
       case RTM_DELADDR: {
-        const address = readAddress(decodeAddress(payload), this.#nameOf)
+        const decoded = decodeAddress(payload)
+        if (this.underlay.takeAddress(decoded) && type === RTM_DELADDR) this.#stale = true
+        const address = readAddress(decoded, this.#nameOf)
         // With the last address of a link go its gateway routes, untold.
         if (address !== undefined && type === RTM_DELADDR) this.#stale = true
         return this.#put(address, type === RTM_NEWADDR, changed)
@@ -223,10 +249,8 @@ export class Mirror {
       case RTM_DELNEXTHOP:
         return this.#takeNexthop(message, changed)
       case RTM_NEWROUTE:
-      case RTM_DELROUTE: {
-        const route = readRoute(decodeRoute(payload), this.#nameOf, this.#linkOf)
-        return this.#put(route, type === RTM_NEWROUTE, changed)
-      }
+      case RTM_DELROUTE:
+        return this.#takeRoute(message, changed)
       case RTM_NEWNEIGH:
       case RTM_GETNEIGH: // an L3 miss: the kernel shows the neighbour that it wants resolved
       case RTM_DELNEIGH: {
@@ -248,12 +272,31 @@ export class Mirror {
     // A bridge tells of its ports, ours if it is one, in messages of its own family.
     if (decoded.family !== AF_UNSPEC) return
     const name = this.#names.get(decoded.index) ?? decoded.name ?? ''
+    if (this.underlay.takeLink(decoded, type === RTM_DELLINK)) this.#stale = true
     const known = this.#cells.get(linkKey(name))?.actual
     if (!this.#scope.links.has(name)) return
     const link = readLink(decoded, known?.kind === 'link' ? known.appProbes : {})
     const same = known?.kind === 'link' && link?.name === name && link.up === known.up
     if (type === RTM_DELLINK || !same) this.#stale = true
     else this.#put(link, true, changed)
+  }
+
+  /** Of the underlay's routes, those into our networks. */
+  #takeRoute({ type, payload }: Message, changed: Set<Key>): void {
+    const decoded = decodeRoute(payload)
+    const route = readRoute(decoded, this.#nameOfRouteLink, this.#linkOf)
+    if (route !== undefined && this.#isOfInterest(route)) {
+      this.#put(route, type === RTM_NEWROUTE, changed)
+    } else if (type === RTM_NEWROUTE && decoded.table === MAIN_TABLE && decoded.destination !== undefined) {
+      // A route that replaced one of ours by a way that is not ours: ours went with it, untold.
+      const destination = prefixOf(decoded.destination, decoded.destinationLength)
+      const key = routeKey(destination, MAIN_TABLE, decoded.priority ?? 0)
+      if (this.#cells.get(key)?.actual !== undefined) this.#stale = true
+    }
+  }
+
+  #isOfInterest({ link, destination }: Route): boolean {
+    return link !== this.underlay.name || covered(this.#scope.networks, destination)
   }
 
   /** The kernel does not tell of the routes that go with their nexthop. */

@@ -12,7 +12,7 @@
  */
 
 import type { Ip } from '../address/ip.ts'
-import { prefixContains, prefixCovers } from '../address/prefix.ts'
+import { type Prefix, prefixContains, prefixCovers } from '../address/prefix.ts'
 import { type Entry, PROTOCOL, type Route, type Scope } from '../state.ts'
 
 /** RTPROT_KERNEL */
@@ -37,8 +37,22 @@ export function owns(scope: Scope, entry: Entry): boolean {
   }
 }
 
+/** Whether a route leads into our networks and nowhere else. */
+export function covered(networks: readonly Prefix[], destination: Prefix): boolean {
+  return networks.some((network) => prefixCovers(network, destination))
+}
+
+/**
+ * Whether the desired entry may take the place of what is there. A foreign route over the underlay gives way to a route
+ * over the underlay alone: there flanneld leaves its own, and replaces any other to a subnet of a lease.
+ */
+export function mayReplace({ underlay }: Scope, desired: Entry, actual: Entry): boolean {
+  if (desired.kind !== 'route' || actual.kind !== 'route') return true
+  return actual.link !== underlay || actual.protocol === PROTOCOL || desired.link === underlay
+}
+
 function ownsRoute({ links, underlay, networks }: Scope, { link, protocol, destination }: Route): boolean {
-  const isCovered = networks.some((network) => prefixCovers(network, destination))
+  const isCovered = covered(networks, destination)
   if (link !== undefined && links.has(link)) {
     return protocol === PROTOCOL || (isCovered && protocol !== KERNEL_PROTOCOL)
   }

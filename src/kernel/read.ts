@@ -105,7 +105,8 @@ export function readRoute(
     destination: prefixOf(destination, destinationLength),
     table,
     metric: message.priority ?? 0,
-    link,
+    // Those of IPv6 are the loopback's.
+    link: isBlackhole ? undefined : link,
     gateway,
     nexthop,
     protocol,

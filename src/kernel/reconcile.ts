@@ -27,7 +27,7 @@ import { diffEntry, orderOperations } from './diff.ts'
 import { hasNexthopObjects } from './dump.ts'
 import { Mirror, mirrorGroups } from './mirror.ts'
 import { NexthopIds } from './nexthops.ts'
-import { owns } from './ownership.ts'
+import { mayReplace, owns } from './ownership.ts'
 import { Retries } from './retries.ts'
 import { Unanswered } from './unanswered.ts'
 
@@ -76,7 +76,7 @@ export class Reconciler implements Disposable {
     this.#scope = scope
     this.#connection = connection
     this.#subscription = subscription
-    this.#desired = new Desired(ids, this.#cells)
+    this.#desired = new Desired(ids, scope.underlay, this.#cells)
     this.#mirror = new Mirror(scope, ids !== undefined, this.#cells)
   }
 
@@ -193,6 +193,7 @@ export class Reconciler implements Disposable {
   /** Brings the mirror up to the kernel, and notes which keys are no longer known to be right. */
   async #refresh(): Promise<void> {
     for (const key of this.#mirror.take(this.#subscription.drain())) this.#due.add(key)
+    if (this.#mirror.underlay.takeChange()) this.#retries.hurry()
     for (const key of this.#retries.due(performance.now())) this.#due.add(key)
     if (!this.#mirror.stale) {
       for (const key of await this.#mirror.readAddresses(this.#connection)) this.#due.add(key)
@@ -269,7 +270,9 @@ export class Reconciler implements Disposable {
       return this.#leave(key, actual, turn)
     }
     this.#unanswered.delete(key)
-    const operation = diffEntry(key, desired, actual)
+    const inTheWay =
+      desired !== undefined && actual !== undefined && !mayReplace(this.#scope, desired, actual)
+    const operation = diffEntry(key, desired, inTheWay ? undefined : actual)
     if (operation !== undefined) return operation
     this.#retries.settled(key)
     // An equal one is held once.
@@ -306,7 +309,10 @@ export class Reconciler implements Disposable {
   }
 
   async #apply(operations: readonly Operation[], turn: Turn): Promise<void> {
-    const failures = await applyOperations(this.#connection, operations, this.#mirror.indexOf)
+    const failures = await applyOperations(this.#connection, operations, {
+      indexOf: this.#mirror.indexOf,
+      underlay: this.#mirror.underlay.name,
+    })
     const failed = new Set(failures.map(({ operation }) => operation))
     // Looking at all costs less than to list them when they are most of what there is.
     const most = Math.max(this.#cells.size('desired'), this.#cells.size('actual'))

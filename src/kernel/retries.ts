@@ -42,6 +42,11 @@ export class Retries {
     this.#readAgain = now + FIRST_PAUSE
   }
 
+  /** What failed may succeed now: all of it is due. */
+  hurry(): void {
+    for (const retry of this.#retries.values()) retry.at = 0
+  }
+
   settled(key: Key): void {
     this.#retries.delete(key)
   }

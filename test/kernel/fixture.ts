@@ -124,7 +124,12 @@ export class Overlay {
       external: { name: 'eth0', index, mtu: 1500, addresses },
       publicIps: addresses,
       links: new Map([[this.link, { mac: OWN_MAC, addresses: [parseIp(this.base(10))] }]]),
-      underlay: [],
+      underlay: [
+        { prefix: parsePrefix('192.168.1.0/24'), direct: true },
+        { prefix: parsePrefix('fd00::/64'), direct: true },
+        { prefix: parsePrefix('0.0.0.0/0'), direct: false },
+        { prefix: parsePrefix('::/0'), direct: false },
+      ],
     })
   }
 

@@ -7,11 +7,11 @@ import { ETCD_PREFIX, ETCD_URL } from '../src/lab/registry.ts'
 import { Arrivals, checkArrived } from './arrivals.ts'
 import type { Bench, Options } from './bench.ts'
 import { type Claim, type Measured, medianOf, type Row } from './measure.ts'
-import { count, type Mode } from './network.ts'
+import { count, MODES, type Mode } from './network.ts'
 import { Agent, type Programs, timed } from './programs.ts'
 import { Stage } from './stage.ts'
 
-const MODES = ['static', 'l3miss'] as const
+const ORDER = ['static', 'l3miss'] as const
 /** flanneld needs 10 s for 10,000 leases and minutes for more, and has no L3 misses since 0.9. */
 const MOST_FOR_PEER = 10_000
 
@@ -21,10 +21,10 @@ export const convergence: Bench = {
   run: (programs, options) =>
     Stage.with(1, options, async (stage): Promise<Measured> => {
       const rows: Row[] = []
-      for (const mode of MODES) {
+      for (const mode of ORDER) {
         for (const peers of options.leases) {
           options.tell(`convergence: ${caseName(mode, peers)}`)
-          await stage.network(mode, peers)
+          await stage.network(MODES[mode], peers)
           rows.push(...(await measure(stage, programs, mode, peers, options)))
         }
       }
@@ -99,7 +99,7 @@ async function etcdctlRun(stage: Stage): Promise<number> {
 
 function claims(rows: readonly Row[], leases: readonly number[]): Claim[] {
   const all: Claim[] = []
-  for (const mode of MODES) {
+  for (const mode of ORDER) {
     const of = (peers: number, candidate: string): number => medianOf(rows, caseName(mode, peers), candidate)
     for (const peers of [10_000, 40_000].filter((n) => leases.includes(n))) {
       const sum = of(peers, 'floor') + of(peers, 'etcdctl get')

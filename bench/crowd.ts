@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { untilConnected } from '../src/lab/agent.ts'
 import { Arrivals } from './arrivals.ts'
 import type { Options } from './bench.ts'
-import type { Mode } from './network.ts'
+import { type BackendSettings, MODES, type Mode } from './network.ts'
 import { Agent, type Programs } from './programs.ts'
 import type { Stage } from './stage.ts'
 
@@ -19,7 +19,7 @@ export async function amongPeers<T>(
   work: (agent: Agent) => Promise<T>,
 ): Promise<T> {
   const host = stage.host(0)
-  await stage.network(mode, peers)
+  await stage.network(MODES[mode], peers)
   await stage.renew(host)
   const arrivals = await Arrivals.watch(programs, host, mode, peers)
   const agent = Agent.start(program ?? [programs.tweed, 'agent'], host)
@@ -37,10 +37,10 @@ export async function amongPeers<T>(
 export async function amongHosts<T>(
   stage: Stage,
   programs: Programs,
-  { mode, peers = 0, signal }: { mode: Mode; peers?: number; signal: Options['signal'] },
+  { backend, peers = 0, signal }: { backend: BackendSettings; peers?: number; signal: Options['signal'] },
   work: (agents: Agent[]) => Promise<T>,
 ): Promise<T> {
-  await stage.network(mode, peers)
+  await stage.network(backend, peers)
   const agents = stage.lab.hosts.map((host) => Agent.start([programs.tweed, 'agent'], host))
   try {
     for (const agent of agents) await agent.untilReady()

@@ -1,6 +1,6 @@
 /**
- * What a tunnel carries: container to container over vxlan, with routes for each peer and with L3 misses; beside it host to
- * host, without a tunnel. One machine plays both hosts, so that only the ratios mean something.
+ * What a backend carries, container to container; beside it host to host, without one. One machine plays both hosts, so that
+ * only the ratios mean something. Not here: ipip and the kernel's WireGuard, which this machine's kernel may lack.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -15,8 +15,18 @@ import { containerAddresses, type Namespace } from '../src/lab/topology.ts'
 import type { Bench, Options } from './bench.ts'
 import { amongHosts } from './crowd.ts'
 import { type Measured, median, type Row } from './measure.ts'
+import { type BackendSettings, MODES } from './network.ts'
 import type { Programs } from './programs.ts'
 import { Stage } from './stage.ts'
+
+/** Each by its settings; without them, host to host. */
+const CANDIDATES: Readonly<Record<string, BackendSettings | undefined>> = {
+  'host to host': undefined,
+  'host-gw': { Type: 'host-gw' },
+  'vxlan, static': MODES.static,
+  'vxlan, L3 miss': MODES.l3miss,
+  'vxlan, DirectRouting': { Type: 'vxlan', DirectRouting: true },
+}
 
 /** Where packets go from, and to. */
 interface Path {
@@ -34,14 +44,13 @@ const MEASURES = [
 
 export const dataPath: Bench = {
   name: 'data-path',
-  summary: 'TCP, small UDP packets and ping: over vxlan static, vxlan L3 miss, and host to host',
+  summary: 'TCP, small UDP packets and ping: over each backend that runs here, and host to host',
   run: async (programs, options) => {
     const samples = new Map<string, number[]>()
-    const candidates = ['host to host', 'vxlan, static', 'vxlan, L3 miss'] as const
     for (let i = 0; i < Math.min(options.runs, 3); i++) {
-      for (const candidate of candidates) {
+      for (const [candidate, backend] of Object.entries(CANDIDATES)) {
         options.tell(`data-path: ${candidate}`)
-        const figures = await onPath(programs, candidate, options, async (path) => {
+        const figures = await onPath(programs, backend, options, async (path) => {
           const all: number[] = []
           for (const { of } of MEASURES) all.push(await of(path, options.quick ? 1 : 5))
           return all
@@ -53,7 +62,7 @@ export const dataPath: Bench = {
       }
     }
     const rows = MEASURES.flatMap(({ name, unit }) =>
-      candidates.map(
+      Object.keys(CANDIDATES).map(
         (candidate): Row => ({
           case: name,
           candidate,
@@ -68,15 +77,14 @@ export const dataPath: Bench = {
 
 async function onPath<T>(
   programs: Programs,
-  candidate: 'host to host' | 'vxlan, static' | 'vxlan, L3 miss',
+  backend: BackendSettings | undefined,
   options: Options,
   work: (path: Path) => Promise<T>,
 ): Promise<T> {
   return Stage.with(2, options, async (stage) => {
     const [a, b] = [stage.host(0), stage.host(1)]
-    if (candidate === 'host to host') return work({ from: a, to: b, address: b.publicIp })
-    const mode = candidate === 'vxlan, static' ? 'static' : 'l3miss'
-    return amongHosts(stage, programs, { mode, signal: options.signal }, async () => {
+    if (backend === undefined) return work({ from: a, to: b, address: b.publicIp })
+    return amongHosts(stage, programs, { backend, signal: options.signal }, async () => {
       for (const host of [a, b]) await attachContainer(host)
       const { subnet } = (await hostStatus(b)).lease
       const address = containerAddresses(parsePrefix(subnet)).container

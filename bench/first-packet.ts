@@ -16,6 +16,7 @@ import { openIcmp } from '../src/native.ts'
 import type { Bench, Options } from './bench.ts'
 import { amongHosts } from './crowd.ts'
 import { type Measured, median, percentile } from './measure.ts'
+import { MODES } from './network.ts'
 import type { Programs } from './programs.ts'
 import { Stage } from './stage.ts'
 
@@ -61,7 +62,7 @@ function betweenTwoHosts<T>(
   { signal }: Options,
   work: (source: LabHost, subnet: string) => Promise<T>,
 ): Promise<T> {
-  return amongHosts(stage, programs, { mode: 'l3miss', signal }, async () => {
+  return amongHosts(stage, programs, { backend: MODES.l3miss, signal }, async () => {
     const [a, b] = [stage.host(0), stage.host(1)]
     const { subnet } = (await hostStatus(b)).lease
     const back = prefixBase(parsePrefix((await hostStatus(a)).lease.subnet))

@@ -27,9 +27,19 @@ export function peer(i: number): Peer {
 
 export type Mode = 'static' | 'l3miss'
 
+/** `Backend` of the network config. */
+export interface BackendSettings {
+  readonly Type: string
+  readonly [setting: string]: string | number | boolean
+}
+
+export const MODES: Readonly<Record<Mode, BackendSettings>> = {
+  static: { Type: 'vxlan' },
+  l3miss: { Type: 'vxlan', L3Miss: true },
+}
+
 /** The hosts' own subnets are where no peer is. */
-export function networkConfig(mode: Mode): string {
-  const Backend = { Type: 'vxlan', ...(mode === 'l3miss' && { L3Miss: true }) }
+export function networkConfig(Backend: BackendSettings): string {
   return JSON.stringify({ Network: '10.0.0.0/8', SubnetMin: '10.254.0.0', Backend })
 }
 

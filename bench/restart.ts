@@ -9,7 +9,7 @@ import { parsePrefix } from '../src/address/prefix.ts'
 import type { Bench, Options } from './bench.ts'
 import { amongHosts } from './crowd.ts'
 import type { Measured, Row } from './measure.ts'
-import { count } from './network.ts'
+import { count, MODES } from './network.ts'
 import { Agent, type Programs } from './programs.ts'
 import { Stage } from './stage.ts'
 
@@ -69,7 +69,7 @@ function onTwoHosts<T>(
   { signal }: Options,
   work: (again: () => Promise<Restart>) => Promise<T>,
 ): Promise<T> {
-  return amongHosts(stage, programs, { mode: 'static', peers, signal }, async (agents) => {
+  return amongHosts(stage, programs, { backend: MODES.static, peers, signal }, async (agents) => {
     for (const host of stage.lab.hosts) await attachContainer(host)
     return work(() => restartFirst(stage, programs, agents))
   })

@@ -14,7 +14,7 @@ import { labDown, onCleanGround } from '../src/lab/lab.ts'
 import { ETCD_PREFIX, ETCD_URL, startEtcd } from '../src/lab/registry.ts'
 import { type Lab, type LabHost, planLab } from '../src/lab/topology.ts'
 import type { Options } from './bench.ts'
-import type { Mode } from './network.ts'
+import type { BackendSettings } from './network.ts'
 import type { Done, Order } from './writer.ts'
 
 /** An order to etcd, done. Nanoseconds of CLOCK_MONOTONIC. */
@@ -86,9 +86,9 @@ export class Stage {
   }
 
   /** A network of that many peers, and nothing else. */
-  async network(mode: Mode, peers: number): Promise<void> {
+  async network(backend: BackendSettings, peers: number): Promise<void> {
     await this.order({ kind: 'clear' })
-    await this.order({ kind: 'config', mode })
+    await this.order({ kind: 'config', backend })
     if (peers > 0) await this.order({ kind: 'put', from: 1, to: peers })
   }
 

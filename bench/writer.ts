@@ -10,11 +10,11 @@ import { KV } from '../src/lease/etcd/methods.ts'
 import { DeleteRangeRequest, PutRequest, RequestOp } from '../src/lease/etcd/rpc.ts'
 import { grant } from '../src/lease/etcd/term.ts'
 import { commit, put } from '../src/lease/etcd/transaction.ts'
-import { type Mode, networkConfig, peer } from './network.ts'
+import { type BackendSettings, networkConfig, peer } from './network.ts'
 
 /** What it can be told. Peers are numbers. */
 export type Order =
-  | { readonly kind: 'config'; readonly mode: Mode }
+  | { readonly kind: 'config'; readonly backend: BackendSettings }
   | { readonly kind: 'put'; readonly from: number; readonly to: number }
   | { readonly kind: 'delete'; readonly peer: number }
   /** Everything goes. */
@@ -42,7 +42,10 @@ let term: Promise<{ readonly id: bigint }> | undefined
 async function carryOut(order: Order): Promise<void> {
   switch (order.kind) {
     case 'config': {
-      const config = { key: Buffer.from(`${prefix}/config`), value: Buffer.from(networkConfig(order.mode)) }
+      const config = {
+        key: Buffer.from(`${prefix}/config`),
+        value: Buffer.from(networkConfig(order.backend)),
+      }
       await client.call(KV.put, PutRequest.create(config), signal)
       return
     }

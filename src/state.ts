@@ -34,6 +34,8 @@ export interface Vxlan {
   /** Multicast group for unknown destinations; undefined: none are sent anywhere. */
   readonly group: Ip | undefined
   readonly learning: boolean
+  /** Whether the kernel tells of a MAC that has no FDB entry. */
+  readonly l2Miss: boolean
   /** Group Based Policy extension. */
   readonly gbp: boolean
 }
@@ -114,7 +116,8 @@ export interface FdbEntry {
   readonly kind: 'fdb'
   readonly link: string
   readonly mac: Mac
-  readonly destination: Ip
+  /** Undefined: an L2 miss, of which the kernel keeps no entry. */
+  readonly destination: Ip | undefined
 }
 
 export type Entry = Link | Address | Nexthop | Route | Neighbour | FdbEntry
@@ -139,7 +142,7 @@ export function keyOf(entry: Entry): Key {
     case 'neighbour':
       return neighbourKey(entry.link, entry.ip)
     case 'fdb':
-      return join('fdb', entry.link, entry.mac)
+      return fdbKey(entry.link, entry.mac)
     default:
       return entry satisfies never
   }
@@ -161,6 +164,10 @@ export function neighbourKey(link: string, ip: Ip): Key {
   return join('neighbour', link, ip)
 }
 
+export function fdbKey(link: string, mac: Mac): Key {
+  return join('fdb', link, mac)
+}
+
 /** Joined, because what is put together with + or in a template is kept in its parts, and there are many keys. */
 function join(...parts: readonly (string | number)[]): Key {
   return parts.join(' ') as Key
@@ -171,6 +178,8 @@ export interface Answer {
   readonly link: string
   readonly subnet: Prefix
   readonly mac: Mac
+  /** Where that MAC is reached, on a link whose FDB entries are on demand too; undefined on any other. */
+  readonly destination: Ip | undefined
 }
 
 /**
@@ -187,6 +196,8 @@ export interface Scope {
   readonly links: ReadonlySet<string>
   /** Links whose neighbours are answered on demand. A subset of `links`. */
   readonly onDemand: ReadonlySet<string>
+  /** Links whose FDB entries are answered on demand too. A subset of `onDemand`. */
+  readonly fdbOnDemand: ReadonlySet<string>
   /**
    * The external interface, which is not ours: only routes to our networks are, with our protocol number. Undefined where
    * a plan has none.

@@ -14,6 +14,7 @@ export function alloc(config: NetworkConfig, host: HostFacts): Backend {
     scope: {
       links: scopeLinks(host, [], networks),
       onDemand: new Set(),
+      fdbOnDemand: new Set(),
       underlay: host.external.name,
       networks,
     },

@@ -51,6 +51,7 @@ export function ipip(config: NetworkConfig, host: HostFacts): Backend {
     scope: {
       links: scopeLinks(host, [NAME], networks),
       onDemand: new Set(),
+      fdbOnDemand: new Set(),
       underlay: external.name,
       networks,
     },

@@ -66,6 +66,7 @@ describe('settings', () => {
       lower: 2,
       group: undefined,
       learning: false,
+      l2Miss: false,
       gbp: false,
     })
   })

@@ -23,14 +23,27 @@ import { type Backend, FAMILIES, FAMILY_NAMES, type HostFacts, NOTHING, type Ver
 import { DirectPeers } from './direct.ts'
 import { requireAddress, scopeLinks } from './links.ts'
 import { routeTo } from './routes.ts'
+import { readSettings, type VxlanSettings } from './vxlan-settings.ts'
 
 /** UDP 8, VXLAN 8, inner Ethernet 14, and the outer IP header; the least MTU of a link that carries the family. */
 const SHAPES = {
-  inet: { prefix: 'flannel.', overhead: 30 + 20, leastMtu: 68, data: 'BackendData' },
-  inet6: { prefix: 'flannel-v6.', overhead: 30 + 40, leastMtu: 1280, data: 'BackendV6Data' },
+  inet: {
+    prefix: 'flannel.',
+    overhead: 30 + 20,
+    leastMtu: 68,
+    data: 'BackendData',
+    group: 'Group',
+    exampleGroup: '239.1.1.1',
+  },
+  inet6: {
+    prefix: 'flannel-v6.',
+    overhead: 30 + 40,
+    leastMtu: 1280,
+    data: 'BackendV6Data',
+    group: 'GroupV6',
+    exampleGroup: 'ff05::1',
+  },
 } as const satisfies Record<Family, unknown>
-/** The kernel's own default, which flannel's `Port: 0` means; not IANA's 4789. */
-const DEFAULT_PORT = 8472
 /** How often the kernel tells of one miss, a second apart, before it gives the address up. flannel 0.5's value. */
 const APP_PROBES = 3
 
@@ -38,18 +51,6 @@ const APP_PROBES = 3
 interface VxlanData {
   readonly VNI: number
   readonly VtepMAC: string
-}
-
-interface VxlanSettings {
-  readonly vni: number
-  readonly port: number
-  /** Of the outer packets. */
-  readonly outerMtu: number
-  readonly learning: boolean
-  readonly gbp: boolean
-  readonly l3Miss: boolean
-  /** Whether a peer on a link of this host gets a route to itself, and no tunnel. */
-  readonly directRouting: boolean
 }
 
 /** Our end of the tunnels of one family. */
@@ -78,6 +79,7 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
     scope: {
       links: scopeLinks(host, names, networks),
       onDemand: new Set(settings.l3Miss ? names : []),
+      fdbOnDemand: new Set(settings.l2Miss ? names : []),
       underlay: host.external.name,
       networks,
     },
@@ -89,22 +91,10 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
   }
 }
 
-function readSettings({ backend: { settings } }: NetworkConfig, host: HostFacts): VxlanSettings {
-  return {
-    vni: settings.integer('VNI', { min: 1, max: 2 ** 24 - 1, default: 1 }),
-    port: settings.integer('Port', { min: 0, max: 65535, default: 0 }) || DEFAULT_PORT,
-    outerMtu: settings.integer('MTU', { min: 0, max: 65535, default: 0 }) || host.external.mtu,
-    learning: settings.boolean('Learning', false),
-    gbp: settings.boolean('GBP', false),
-    l3Miss: settings.boolean('L3Miss', false),
-    directRouting: settings.boolean('DirectRouting', false),
-  }
-}
-
 /** @throws {ConfigError} when the external interface does not carry the family. */
 function makeVtep(family: Family, network: Prefix, settings: VxlanSettings, host: HostFacts): Vtep {
   const { prefix, overhead, leastMtu } = SHAPES[family]
-  const { vni, port, outerMtu, learning, gbp, l3Miss } = settings
+  const { vni, port, outerMtu, learning, gbp, l3Miss, l2Miss } = settings
   const { external } = host
   const { local, publicIp } = requireAddress(family, host, 'vxlan')
   const mtu = outerMtu - overhead
@@ -121,18 +111,35 @@ function makeVtep(family: Family, network: Prefix, settings: VxlanSettings, host
     mtu,
     up: true,
     appProbes: { [family]: l3Miss ? APP_PROBES : 0 },
-    tunnel: { type: 'vxlan', vni, port, local, lower: external.index, group: undefined, learning, gbp },
+    tunnel: {
+      type: 'vxlan',
+      vni,
+      port,
+      local,
+      lower: external.index,
+      group: settings.groups?.[family],
+      learning,
+      gbp,
+      l2Miss,
+    },
   }
   return { family, network, link, mac }
 }
 
-function ownShare({ family, network, link }: Vtep, { subnets }: Lease, { l3Miss }: VxlanSettings): Share {
+function ownShare(
+  { family, network, link }: Vtep,
+  { subnets }: Lease,
+  { l3Miss, groups }: VxlanSettings,
+): Share {
   const entries: Entry[] = [link]
   const subnet = subnets[family]
   if (subnet !== undefined) {
     entries.push({ kind: 'address', link: link.name, ip: prefixBase(subnet), length: familyBits(family) })
   }
   if (l3Miss) entries.push(routeTo(network, link.name, undefined))
+  const group = groups?.[family]
+  // The kernel makes it with the link: whoever is not known is asked for there.
+  if (group !== undefined) entries.push({ kind: 'fdb', link: link.name, mac: ZERO_MAC, destination: group })
   return { entries, answers: [] }
 }
 
@@ -140,7 +147,7 @@ function ownShare({ family, network, link }: Vtep, { subnets }: Lease, { l3Miss 
 function peerShare(
   { family, link: { name } }: Vtep,
   lease: Lease,
-  { l3Miss }: VxlanSettings,
+  { l3Miss, l2Miss, groups }: VxlanSettings,
   direct: DirectPeers,
 ): Share {
   const subnet = lease.subnets[family]
@@ -150,9 +157,11 @@ function peerShare(
   const mac = readMac(family, data)
   const route = direct.routeTo(subnet, destination)
   if (route !== undefined) return { entries: [route], answers: [] }
-  const fdb: Entry = { kind: 'fdb', link: name, mac, destination }
-  if (l3Miss) return { entries: [fdb], answers: [{ link: name, subnet, mac }] }
   const ip = prefixBase(subnet)
+  if (groups !== undefined) return { entries: [routeTo(subnet, name, ip)], answers: [] }
+  if (l2Miss) return { entries: [], answers: [{ link: name, subnet, mac, destination }] }
+  const fdb: Entry = { kind: 'fdb', link: name, mac, destination }
+  if (l3Miss) return { entries: [fdb], answers: [{ link: name, subnet, mac, destination: undefined }] }
   const neighbour: Entry = { kind: 'neighbour', link: name, ip, mac, state: 'permanent' }
   return { entries: [fdb, neighbour, routeTo(subnet, name, ip)], answers: [] }
 }

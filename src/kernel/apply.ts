@@ -5,12 +5,13 @@
  * the report and never replaced. On our own links neighbours and FDB entries are replaced as they come.
  */
 
-import { type Family, ipFamily } from '../address/ip.ts'
+import { ipFamily } from '../address/ip.ts'
+import { ZERO_MAC } from '../address/mac.ts'
 import { prefixBase, prefixFamily, prefixLength } from '../address/prefix.ts'
 import { deleteAddress, IFA_F_NODAD, newAddress } from '../netlink/address.ts'
 import type { Connection } from '../netlink/connection.ts'
 import { deleteLink, IFF_UP, type Link as LinkMessage, newLink } from '../netlink/link.ts'
-import { NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Request } from '../netlink/message.ts'
+import { NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, type Request } from '../netlink/message.ts'
 import { setAppProbes } from '../netlink/neighbour-table.ts'
 import { deleteNeighbour, newNeighbour, NTF_SELF, NUD_PERMANENT } from '../netlink/neighbour.ts'
 import { deleteNexthop, newNexthop } from '../netlink/nexthop.ts'
@@ -24,9 +25,10 @@ import {
   RTN_UNICAST,
   RTNH_F_ONLINK,
 } from '../netlink/route.ts'
-import { AF_BRIDGE, AF_INET, AF_INET6 } from '../netlink/rtnetlink.ts'
+import { AF_BRIDGE } from '../netlink/rtnetlink.ts'
 import { type Failure, type Link, type Operation, PROTOCOL, type Route, type Tunnel } from '../state.ts'
 import { compareTunnels, wrongProbes } from './diff.ts'
+import { familyNumber } from './families.ts'
 
 type Verb = Operation['verb']
 
@@ -113,7 +115,9 @@ function encodeOperation({ verb, entry, actual }: Operation, ifindex: number, on
       // Without its destination: naming a wrong one answers 0 and does nothing.
       if (verb === 'delete') return [deleteNeighbour(fdb)]
       const settled = { ...fdb, destination: entry.destination, state: NUD_PERMANENT }
-      return [newNeighbour(settled, NLM_F_CREATE | NLM_F_REPLACE)]
+      // The entry for all that is unknown, of a group, is a list: what is in it cannot be replaced.
+      const place = entry.mac === ZERO_MAC ? NLM_F_APPEND : NLM_F_REPLACE
+      return [newNeighbour(settled, NLM_F_CREATE | place)]
     }
     default:
       return entry satisfies never
@@ -135,11 +139,11 @@ function addLink({ name, mac, mtu, up, tunnel }: Link): Request {
 function encodeTunnel(tunnel: Tunnel, link: 'new' | 'live'): Partial<LinkMessage> {
   switch (tunnel.type) {
     case 'vxlan': {
-      const { vni, port, local, lower, group, learning, gbp } = tunnel
+      const { vni, port, local, lower, group, learning, gbp, l2Miss } = tunnel
       const live = { local, learning }
       return {
         kind: 'vxlan',
-        vxlan: link === 'live' ? live : { ...live, vni, port, link: lower, group, gbp },
+        vxlan: link === 'live' ? live : { ...live, vni, port, link: lower, group, gbp, l2miss: l2Miss },
       }
     }
     case 'ipip': {
@@ -204,8 +208,4 @@ function encodeRoute(verb: Verb, route: Route, ifindex: number, onlink: boolean)
         { ...direct, gateway, scope: RT_SCOPE_UNIVERSE, flags: onlink ? RTNH_F_ONLINK : 0 },
         creation(verb),
       )
-}
-
-function familyNumber(family: Family): typeof AF_INET | typeof AF_INET6 {
-  return family === 'inet' ? AF_INET : AF_INET6
 }

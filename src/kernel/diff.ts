@@ -98,7 +98,7 @@ export function compareTunnels(
       if (actual?.type !== 'vxlan') break
       return ipFamily(desired.local) === ipFamily(actual.local)
         ? {
-            fixed: compare<Vxlan>(desired, actual, ['vni', 'port', 'lower', 'group', 'gbp']),
+            fixed: compare<Vxlan>(desired, actual, ['vni', 'port', 'lower', 'group', 'gbp', 'l2Miss']),
             live: compare<Vxlan>(desired, actual, ['local', 'learning']),
           }
         : { fixed: compare<Vxlan>(desired, actual, ['local']), live: [] }

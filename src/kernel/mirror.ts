@@ -6,19 +6,17 @@
  */
 
 import type { Family, PerFamily } from '../address/ip.ts'
-import { type Prefix, prefixFamily, prefixOf } from '../address/prefix.ts'
+import { type Prefix, prefixOf } from '../address/prefix.ts'
 import { decodeAddress, getAddresses } from '../netlink/address.ts'
 import type { Connection, SubscriptionEvent } from '../netlink/connection.ts'
 import { decodeLink, getLinks } from '../netlink/link.ts'
 import type { Message } from '../netlink/message.ts'
 import { decodeNeighbourTable, getNeighbourTables } from '../netlink/neighbour-table.ts'
-import { decodeNeighbour, getFdb, getNeighbours } from '../netlink/neighbour.ts'
+import { decodeNeighbour, type Neighbour, getFdb, getNeighbours } from '../netlink/neighbour.ts'
 import { decodeNexthop, getNexthops } from '../netlink/nexthop.ts'
 import { decodeRoute, getRoutes, RTN_BLACKHOLE } from '../netlink/route.ts'
 import {
   AF_BRIDGE,
-  AF_INET,
-  AF_INET6,
   AF_UNSPEC,
   RTM_DELADDR,
   RTM_DELLINK,
@@ -31,13 +29,6 @@ import {
   RTM_NEWNEIGH,
   RTM_NEWNEXTHOP,
   RTM_NEWROUTE,
-  RTNLGRP_IPV4_IFADDR,
-  RTNLGRP_IPV4_ROUTE,
-  RTNLGRP_IPV6_IFADDR,
-  RTNLGRP_IPV6_ROUTE,
-  RTNLGRP_LINK,
-  RTNLGRP_NEIGH,
-  RTNLGRP_NEXTHOP,
 } from '../netlink/rtnetlink.ts'
 import {
   type Entry,
@@ -55,28 +46,10 @@ import type { Cells } from './cells.ts'
 import { Dependents } from './dependents.ts'
 import { diffEntry } from './diff.ts'
 import { dump } from './dump.ts'
-import { covered } from './ownership.ts'
-import { readAddress, readFdb, readLink, readNeighbour, readNexthop, readRoute } from './read.ts'
+import { familiesOf, familyNumber } from './families.ts'
+import { covered, owns } from './ownership.ts'
+import { readAddress, readFdb, readL2Miss, readLink, readNeighbour, readNexthop, readRoute } from './read.ts'
 import { Underlay } from './underlay.ts'
-
-const FAMILIES = {
-  inet: { number: AF_INET, groups: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE] },
-  inet6: { number: AF_INET6, groups: [RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE] },
-} as const satisfies Record<Family, unknown>
-
-/** The groups that a subscription for a mirror joins: a family that no network has costs nothing. */
-export function mirrorGroups(scope: Scope, nexthopObjects: boolean): number[] {
-  const groups = [
-    RTNLGRP_LINK,
-    RTNLGRP_NEIGH,
-    ...familiesOf(scope).flatMap((family) => FAMILIES[family].groups),
-  ]
-  return nexthopObjects ? [...groups, RTNLGRP_NEXTHOP] : groups
-}
-
-function familiesOf({ networks }: Scope): Family[] {
-  return [...new Set(networks.map(prefixFamily))]
-}
 
 export class Mirror {
   readonly underlay: Underlay
@@ -180,7 +153,7 @@ export class Mirror {
     for (const family of this.#families) {
       // Blackholes, which have no link.
       const blackholes = { protocol: PROTOCOL, type: RTN_BLACKHOLE }
-      await dump(connection, getRoutes(FAMILIES[family].number, blackholes), take)
+      await dump(connection, getRoutes(familyNumber(family), blackholes), take)
     }
     for (const index of this.#names.keys()) {
       await dump(connection, getAddresses(AF_UNSPEC, index), take)
@@ -190,7 +163,7 @@ export class Mirror {
     const indexes = [...this.#names.keys(), this.underlay.index].filter((index) => index !== undefined)
     for (const oif of indexes) {
       for (const family of this.#families) {
-        await dump(connection, getRoutes(FAMILIES[family].number, { oif }), take)
+        await dump(connection, getRoutes(familyNumber(family), { oif }), take)
       }
     }
   }
@@ -211,7 +184,7 @@ export class Mirror {
     this.#names.clear()
     const probes = new Map<number, PerFamily<number>>()
     for (const family of this.#families) {
-      await dump(connection, getNeighbourTables(FAMILIES[family].number), (message) => {
+      await dump(connection, getNeighbourTables(familyNumber(family)), (message) => {
         const { ifindex, appProbes } = decodeNeighbourTable(message.payload).parameters ?? {}
         if (ifindex !== undefined) probes.set(ifindex, { ...probes.get(ifindex), [family]: appProbes })
       })
@@ -255,11 +228,10 @@ export class Mirror {
       case RTM_GETNEIGH: // an L3 miss: the kernel shows the neighbour that it wants resolved
       case RTM_DELNEIGH: {
         const neighbour = decodeNeighbour(payload)
-        const entry =
-          neighbour.family === AF_BRIDGE
-            ? readFdb(neighbour, this.#nameOf)
-            : readNeighbour(neighbour, this.#nameOf)
-        return this.#put(entry, type !== RTM_DELNEIGH, changed)
+        // An L2 miss comes as a neighbour without an IP, of the family AF_INET (Linux 6.18) for IPv6 too.
+        const isMiss = type === RTM_GETNEIGH && neighbour.destination === undefined
+        if (isMiss || neighbour.family === AF_BRIDGE) return this.#takeFdb(message, neighbour, changed)
+        return this.#put(readNeighbour(neighbour, this.#nameOf), type !== RTM_DELNEIGH, changed)
       }
       default:
         return undefined
@@ -281,6 +253,25 @@ export class Mirror {
     else this.#put(link, true, changed)
   }
 
+  /** Where FDB entries are on demand, one that went is a miss like one that is asked for: if it has an answer, it is back. */
+  #takeFdb({ type }: Message, neighbour: Neighbour, changed: Set<Key>): void {
+    if (type === RTM_NEWNEIGH) return this.#put(readFdb(neighbour, this.#nameOf), true, changed)
+    const miss = readL2Miss(neighbour, this.#nameOf)
+    const onDemand = miss !== undefined && this.#scope.fdbOnDemand.has(miss.link)
+    if (type === RTM_DELNEIGH) {
+      const entry = readFdb(neighbour, this.#nameOf)
+      this.#put(entry, false, changed)
+      if (entry === undefined) return
+    }
+    // A miss may have waited while it was answered.
+    if (onDemand && this.#cells.get(keyOf(miss))?.actual === undefined) this.#put(miss, true, changed)
+  }
+
+  /** A miss that has no answer: the kernel keeps no entry of it. */
+  forget(key: Key): void {
+    this.#delete(key)
+  }
+
   /** Of the underlay's routes, those into our networks. */
   #takeRoute({ type, payload }: Message, changed: Set<Key>): void {
     const decoded = decodeRoute(payload)
@@ -291,7 +282,8 @@ export class Mirror {
       // A route that replaced one of ours by a way that is not ours: ours went with it, untold.
       const destination = prefixOf(decoded.destination, decoded.destinationLength)
       const key = routeKey(destination, MAIN_TABLE, decoded.priority ?? 0)
-      if (this.#cells.get(key)?.actual !== undefined) this.#stale = true
+      const held = this.#cells.get(key)?.actual
+      if (held !== undefined && owns(this.#scope, held)) this.#stale = true
     }
   }
 

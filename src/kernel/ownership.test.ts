@@ -9,6 +9,7 @@ import { owns } from './ownership.ts'
 const SCOPE: Scope = {
   links: new Set(['flannel.1']),
   onDemand: new Set(),
+  fdbOnDemand: new Set(),
   underlay: 'eth0',
   networks: [parsePrefix('10.10.0.0/16')],
 }

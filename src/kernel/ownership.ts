@@ -31,7 +31,7 @@ export function owns(scope: Scope, entry: Entry): boolean {
     case 'neighbour':
       return scope.links.has(entry.link) && entry.state === 'permanent'
     case 'fdb':
-      return scope.links.has(entry.link)
+      return scope.links.has(entry.link) && entry.destination !== undefined
     default:
       return entry satisfies never
   }

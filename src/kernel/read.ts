@@ -1,6 +1,7 @@
 /** From the codec's objects to the entries of a state. Indexes of links become names here and nowhere else. */
 
 import { type Ip, isLinkLocal, isMulticast, type PerFamily } from '../address/ip.ts'
+import { isGroupMac } from '../address/mac.ts'
 import { prefixOf } from '../address/prefix.ts'
 import type { Address as AddressMessage } from '../netlink/address.ts'
 import { IFF_UP, type Link as LinkMessage } from '../netlink/link.ts'
@@ -12,7 +13,7 @@ import {
   NUD_PERMANENT,
 } from '../netlink/neighbour.ts'
 import type { Nexthop as NexthopMessage } from '../netlink/nexthop.ts'
-import { type Route as RouteMessage, RTN_BLACKHOLE, RTN_UNICAST } from '../netlink/route.ts'
+import { type Route as RouteMessage, RTN_BLACKHOLE, RTN_UNICAST, RTPROT_KERNEL } from '../netlink/route.ts'
 import { AF_BRIDGE, AF_INET6 } from '../netlink/rtnetlink.ts'
 import {
   type Address,
@@ -56,6 +57,7 @@ function readTunnel({ vxlan, ipip }: LinkMessage): Tunnel | undefined {
       lower: vxlan.link ?? 0,
       group: vxlan.group,
       learning: vxlan.learning ?? false,
+      l2Miss: vxlan.l2miss ?? false,
       gbp: vxlan.gbp ?? false,
     }
   }
@@ -88,7 +90,7 @@ export function readNexthop(message: NexthopMessage, nameOf: NameOf): Nexthop | 
 
 /**
  * Unicast routes of the main table through a link of ours, and blackholes with our protocol number. The kernel's own
- * (multicast, local) are none of them.
+ * (multicast, local) are none of them, nor those of IPv6 addresses, which every link has alike (fe80::/64).
  */
 export function readRoute(
   message: RouteMessage,
@@ -96,6 +98,7 @@ export function readRoute(
   linkOf: (nexthop: number) => string | undefined,
 ): Route | undefined {
   const { destination, destinationLength, gateway, nexthop, protocol, table } = message
+  if (message.family === AF_INET6 && protocol === RTPROT_KERNEL) return undefined
   const link = nameOf(message.oif) ?? (nexthop === undefined ? undefined : linkOf(nexthop))
   if (destination === undefined || table !== MAIN_TABLE || isMulticast(destination)) return undefined
   const isBlackhole = message.type === RTN_BLACKHOLE && protocol === PROTOCOL
@@ -132,6 +135,14 @@ export function readFdb(message: NeighbourMessage, nameOf: NameOf): FdbEntry | u
   if (link === undefined || destination === undefined || mac === undefined) return undefined
   if (family !== AF_BRIDGE || (state & NUD_PERMANENT) === 0) return undefined
   return { kind: 'fdb', link, mac, destination }
+}
+
+/** An L2 miss: what the kernel floods (multicast, broadcast) is none. */
+export function readL2Miss(message: NeighbourMessage, nameOf: NameOf): FdbEntry | undefined {
+  const link = nameOf(message.ifindex)
+  const { mac } = message
+  if (link === undefined || mac === undefined || isGroupMac(mac)) return undefined
+  return { kind: 'fdb', link, mac, destination: undefined }
 }
 
 function neighbourState(state: number): NeighbourState {

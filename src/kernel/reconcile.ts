@@ -12,6 +12,7 @@ import {
   type Answer,
   type Entry,
   type Failure,
+  fdbKey,
   type Key,
   linkKey,
   type Operation,
@@ -25,7 +26,8 @@ import { type Cell, Cells } from './cells.ts'
 import { Desired } from './desired.ts'
 import { diffEntry, orderOperations } from './diff.ts'
 import { hasNexthopObjects } from './dump.ts'
-import { Mirror, mirrorGroups } from './mirror.ts'
+import { mirrorGroups } from './families.ts'
+import { Mirror } from './mirror.ts'
 import { NexthopIds } from './nexthops.ts'
 import { mayReplace, owns } from './ownership.ts'
 import { Retries } from './retries.ts'
@@ -217,10 +219,14 @@ export class Reconciler implements Disposable {
       return this.#withRoutes(now)
     }
     const operations: Operation[] = []
+    const forwarded = new Set<Key>()
     for (const cell of this.#everything ? this.#cells.values() : this.#dueCells()) {
       const operation = this.#step(cell, turn)
       if (operation === undefined) this.#planned.delete(cell.key)
       else if (operation.entry.kind !== 'link') operations.push(operation)
+      if (operation?.verb !== 'delete') {
+        this.#addForwarding(operation?.entry ?? cell.actual, forwarded, operations)
+      }
     }
     this.#everything = false
     this.#due.clear()
@@ -280,13 +286,43 @@ export class Reconciler implements Disposable {
     return undefined
   }
 
-  /** The neighbours that any of the answers may be for. */
-  *#answeredBy(answers: readonly Answer[]): Generator<Key> {
-    for (const { subnet } of answers) yield* this.#mirror.onDemand(subnet)
+  /**
+   * A neighbour on a link whose FDB entries are on demand comes with the entry that it leads to: the packet that made the
+   * miss goes out at once, and an L2 miss that nobody heard is made good.
+   */
+  #addForwarding(neighbour: Entry | undefined, forwarded: Set<Key>, operations: Operation[]): void {
+    if (neighbour?.kind !== 'neighbour' || !this.#scope.fdbOnDemand.has(neighbour.link)) return
+    if (neighbour.state !== 'permanent' || neighbour.mac === undefined) return
+    const { link, mac } = neighbour
+    const destination = this.#desired.answers.findDestination(link, mac)
+    const key = fdbKey(link, mac)
+    const { actual } = this.#cell(key)
+    if (destination === undefined || (actual?.kind === 'fdb' && actual.destination !== undefined)) return
+    if (forwarded.has(key)) return
+    forwarded.add(key)
+    this.#planned.add(key)
+    operations.push({
+      verb: 'add',
+      key,
+      entry: { kind: 'fdb', link, mac, destination },
+      why: 'a neighbour leads to it',
+    })
   }
 
-  /** The neighbour that answers an L3 miss, or that an earlier answer should be. */
+  /** The neighbours and FDB entries that any of the answers may be for. */
+  *#answeredBy(answers: readonly Answer[]): Generator<Key> {
+    for (const { link, subnet, mac, destination } of answers) {
+      yield* this.#mirror.onDemand(subnet)
+      if (destination !== undefined) yield fdbKey(link, mac)
+    }
+  }
+
+  /** The neighbour or FDB entry that answers a miss, or that an earlier answer should be. */
   #answer(actual: Entry | undefined): Entry | undefined {
+    if (actual?.kind === 'fdb' && this.#scope.fdbOnDemand.has(actual.link)) {
+      const destination = this.#desired.answers.findDestination(actual.link, actual.mac)
+      return destination && { ...actual, destination }
+    }
     if (actual?.kind !== 'neighbour' || !this.#scope.onDemand.has(actual.link)) return undefined
     const mac = this.#desired.answers.find(actual.link, actual.ip)
     return mac && { ...actual, mac, state: 'permanent' }
@@ -295,6 +331,10 @@ export class Reconciler implements Disposable {
   /** An L3 miss for an address outside every lease is left to the kernel, until there are too many of them. */
   #leave(key: Key, actual: Entry, turn: Turn): Operation | undefined {
     this.#retries.settled(key)
+    if (actual.kind === 'fdb' && actual.destination === undefined) {
+      this.#mirror.forget(key)
+      return undefined
+    }
     if (
       actual.kind !== 'neighbour' ||
       actual.state !== 'incomplete' ||
@@ -370,8 +410,9 @@ interface Turn {
   error: Error | undefined
 }
 
-/** The kernel waits for a neighbour, and is told it. */
+/** The kernel waits for a neighbour, or misses an FDB entry, and is told it. */
 function isAnswer({ actual }: Operation): boolean {
+  if (actual?.kind === 'fdb') return actual.destination === undefined
   return actual?.kind === 'neighbour' && actual.state === 'incomplete'
 }
 

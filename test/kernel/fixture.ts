@@ -112,18 +112,28 @@ export class Overlay {
     }
   }
 
-  async backend(host: Host, settings: object = {}): Promise<Backend> {
+  /** @param number Of the host: 10, or that of a peer which is a host of its own. */
+  async backend(host: Host, settings: object = {}, number = 10): Promise<Backend> {
     const Backend = { Type: 'vxlan', ...settings }
     const config = parseNetworkConfig(JSON.stringify({ ...this.#shape.settings, Backend }))
     const index = await host.index('eth0')
     const addresses: PerFamily<Ip> = {
-      inet: parseIp(ADDRESSES.inet),
-      inet6: parseIp(ADDRESSES.inet6),
+      inet: parseIp(`192.168.1.${number}`),
+      inet6: parseIp(number === 10 ? ADDRESSES.inet6 : SHAPES.inet6.host(number)),
     }
     return createBackend(config, {
       external: { name: 'eth0', index, mtu: 1500, addresses },
       publicIps: addresses,
-      links: new Map([[this.link, { mac: OWN_MAC, addresses: [parseIp(this.base(10))] }]]),
+      links: new Map([
+        [
+          this.link,
+          {
+            mac: number === 10 ? OWN_MAC : parseMac(peerMac(number)),
+            addresses: [parseIp(this.base(number))],
+          },
+        ],
+        ['flannel.ipip', { mac: undefined, addresses: [parseIp(this.base(10))] }],
+      ]),
       underlay: [
         { prefix: parsePrefix('192.168.1.0/24'), direct: true },
         { prefix: parsePrefix('fd00::/64'), direct: true },

@@ -32,6 +32,20 @@ export class Host implements AsyncDisposable {
     return host
   }
 
+  /** Two hosts whose `eth0`s are the ends of one wire, each with an address of each family. */
+  static async createPair(
+    first: readonly [string, string],
+    second: readonly [string, string],
+  ): Promise<[Host, Host]> {
+    const [a, b] = [await Host.create(...first), await Host.create(...second)]
+    await b.ip('link del eth0')
+    await a.ip(`link set wire netns ${b.name} name eth0`)
+    await b.ip(`addr add ${second[0]}/24 dev eth0`)
+    await b.ip(`addr add ${second[1]}/64 dev eth0 nodad`)
+    await b.ip('link set eth0 up')
+    return [a, b]
+  }
+
   get path(): string {
     return `/run/netns/${this.name}`
   }

@@ -1,0 +1,106 @@
+/** ipip on a kernel that has it: the link, routes through a public IP on it, a packet from one host to another. */
+
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { Overlay } from '../kernel/fixture.ts'
+import { Host } from '../kernel/namespace.ts'
+
+const IPIP = { Type: 'ipip' }
+const net = new Overlay('inet')
+const peers = [11, 12].map((n) => net.lease(n))
+
+for (const nexthopObjects of [true, false]) {
+  describe(`ipip, ${nexthopObjects ? 'nexthop objects' : 'gateway routes'}`, { timeout: 120_000 }, () => {
+    let host: Host
+    before(async () => {
+      host = await Host.create('192.168.1.10', 'fd00::10')
+    })
+    after(() => host[Symbol.asyncDispose]())
+
+    const open = async (settings: object = IPIP, leases = peers) =>
+      await net.reconciler(host, await net.backend(host, settings), leases, nexthopObjects)
+
+    async function routes(): Promise<string[]> {
+      const rows = await host.list('route show dev flannel.ipip')
+      return rows
+        .map(({ dst, gateway, protocol, flags }) => [dst, gateway, protocol, flags].join(' '))
+        .toSorted()
+    }
+    const right = ['10.10.11.0/24 192.168.1.11 84 onlink', '10.10.12.0/24 192.168.1.12 84 onlink']
+
+    async function tunnel(): Promise<unknown> {
+      const [row] = await host.list('link show flannel.ipip')
+      const { local, remote } =
+        (row?.['linkinfo'] as { info_data: Record<string, unknown> } | undefined)?.info_data ?? {}
+      return [row?.['mtu'], local, remote]
+    }
+
+    test('the first turn makes all of it, the second does nothing, nor does who comes next', async () => {
+      using reconciler = await open()
+      assert.deepEqual((await reconciler.turn()).failures, [])
+      assert.deepEqual((await reconciler.turn()).operations, [])
+      assert.deepEqual(await routes(), right)
+      assert.deepEqual(await tunnel(), [1480, '192.168.1.10', 'any'])
+      assert.match(await host.ip('-o addr show flannel.ipip'), /inet 10\.10\.10\.0\/32 scope global/)
+      using next = await open()
+      assert.deepEqual((await next.turn()).operations, [])
+    })
+
+    test('every drift is repaired by the next turn', async () => {
+      using reconciler = await open()
+      await reconciler.turn()
+      for (const drift of [
+        'route del 10.10.11.0/24',
+        'route replace 10.10.11.0/24 via 192.168.1.99 dev flannel.ipip onlink',
+        'addr del 10.10.10.0/32 dev flannel.ipip',
+        'link set flannel.ipip mtu 1400',
+        'link set flannel.ipip type ipip local 192.168.1.99',
+        'link set flannel.ipip down',
+        'link del flannel.ipip',
+      ]) {
+        await host.ip(drift)
+        const { failures, operations } = await reconciler.turn()
+        assert.deepEqual(failures, [], drift)
+        assert.ok(operations.length > 0, drift)
+        assert.deepEqual([await routes(), await tunnel()], [right, [1480, '192.168.1.10', 'any']], drift)
+        assert.deepEqual((await reconciler.turn()).operations, [], drift)
+      }
+    })
+
+    test('DirectRouting moves the routes of peers on the link; host-gw takes the link away', async () => {
+      {
+        using direct = await open({ ...IPIP, DirectRouting: true })
+        assert.deepEqual((await direct.turn()).failures, [])
+        assert.deepEqual(await routes(), [])
+        assert.match(await host.ip('route show dev eth0 proto 84'), /10\.10\.11\.0\/24 via 192\.168\.1\.11/)
+      }
+      {
+        using through = await open()
+        assert.deepEqual((await through.turn()).failures, [])
+        assert.deepEqual(await routes(), right)
+      }
+      using other = await open({ Type: 'host-gw' })
+      assert.deepEqual((await other.turn()).failures, [])
+      assert.doesNotMatch(await host.ip('link show'), /flannel\.ipip/)
+      assert.equal(
+        await host.ip('route show dev eth0 proto 84').then((text) => text.trim().split('\n').length),
+        2,
+      )
+    })
+
+    for (const [what, link] of [
+      ['of another kind', 'bridge'],
+      ['to one remote end', 'ipip local 192.168.1.10 remote 192.168.1.77'],
+    ] as const) {
+      test(`an existing link ${what} is made anew`, async () => {
+        await host.ip('link del flannel.ipip').catch(() => '')
+        await host.ip(`link add flannel.ipip type ${link}`)
+        using reconciler = await open()
+        const { operations, failures } = await reconciler.turn()
+        assert.deepEqual(failures, [])
+        assert.deepEqual([operations[0]?.entry.kind, operations[0]?.verb], ['link', 'delete'])
+        assert.deepEqual([await routes(), await tunnel()], [right, [1480, '192.168.1.10', 'any']])
+      })
+    }
+  })
+}

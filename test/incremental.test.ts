@@ -158,6 +158,8 @@ describe('law: step by step is as at once', () => {
     ['L3 miss', { L3Miss: true }, true, 'inet'],
     ['static, both families', {}, true, 'both'],
     ['L3 miss and direct routing, both families', { L3Miss: true, DirectRouting: true }, true, 'both'],
+    ['L3 and L2 miss, both families', { L3Miss: true, L2Miss: true }, true, 'both'],
+    ['a group, both families', { Group: '239.1.1.1', GroupV6: 'ff05::1' }, true, 'both'],
     ['direct routing, both families', { DirectRouting: true }, true, 'both'],
     ['host-gw, both families', { Type: 'host-gw' }, true, 'both'],
   ] as const) {
@@ -199,6 +201,10 @@ describe('law: step by step is as at once', () => {
           for (const [link, ip] of ADDRESSES) {
             const [step, once] = [steps, whole].map(({ desired }) => desired.answers.find(link, ip))
             assert.equal(step, once, ip)
+            const [there, there6] = [steps, whole].map(
+              ({ desired }) => step && desired.answers.findDestination(link, step),
+            )
+            assert.equal(there, there6, step)
           }
           for (const [key, entry] of steps.kernel) assert.equal(key, keyOf(entry))
         }),

@@ -37,6 +37,8 @@ export function cannedStates(lower: number, families: 'inet' | 'both'): State[] 
     state('L3 miss, three peers', { L3Miss: true }, peers(11, 12, 13)),
     state('direct routing, two of three on the link', { DirectRouting: true }, peers(11, 12, 13)),
     state('L3 miss and direct routing', { L3Miss: true, DirectRouting: true }, peers(11, 12, 13)),
+    state('L3 and L2 miss, three peers', { L3Miss: true, L2Miss: true }, peers(11, 12, 13)),
+    state('a group, two peers', { Group: '239.1.1.1', GroupV6: 'ff05::1' }, peers(11, 12)),
     state('host-gw, three peers', { Type: 'host-gw' }, peers(11, 12, 13)),
   ]
 }

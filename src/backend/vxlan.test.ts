@@ -90,6 +90,14 @@ describe('settings', () => {
       [{ MTU: 100 }, /Backend\.MTU is 100: vxlan takes 50 bytes/],
       [{ Learning: 1 }, /Backend\.Learning is 1: it must be true or false/],
       [{ DirectRouting: 'yes' }, /Backend\.DirectRouting is "yes": it must be true or false/],
+      [{ L2Miss: true }, /Backend\.L2Miss is true: it needs L3Miss/],
+      [
+        { Group: '192.168.1.1' },
+        /Backend\.Group is "192\.168\.1\.1": .*multicast address of IPv4, such as 239/,
+      ],
+      [{ Group: 'ff05::1' }, /Backend\.Group is "ff05::1": .*multicast address of IPv4/],
+      [{ Group: '' }, /Backend\.Group is ""/],
+      [{ Group: '239.1.1.1', L3Miss: true }, /Backend\.L3Miss is true: with a Group/],
       [{ Type: 'udp' }, /Backend\.Type is "udp": it must be one of: vxlan, host-gw, ipip, alloc/],
       [{ Type: 'constructor' }, /Backend\.Type is "constructor"/],
     ] as const) {
@@ -150,7 +158,9 @@ describe('the plan', () => {
     ])
     const { entries, answers } = plan.peer(lease(11))
     assert.deepEqual(entries.map(keyOf), ['fdb flannel.1 02:00:00:00:00:0b'])
-    assert.deepEqual(answers, [{ link: 'flannel.1', subnet: '10.10.11.0/24', mac: '02:00:00:00:00:0b' }])
+    assert.deepEqual(answers, [
+      { link: 'flannel.1', subnet: '10.10.11.0/24', mac: '02:00:00:00:00:0b', destination: undefined },
+    ])
     assert.deepEqual([...plan.scope.onDemand], ['flannel.1'])
   })
 
@@ -159,6 +169,44 @@ describe('the plan', () => {
     const { tunnel } = linkOf(plan)
     assert.ok(tunnel?.type === 'vxlan')
     assert.equal(tunnel.local, ADDRESS)
+  })
+})
+
+test('L2 miss: a peer is an answer with its public IP, and the link tells of MACs that it misses', () => {
+  const plan = backend({ L3Miss: true, L2Miss: true })
+  const { tunnel } = linkOf(plan)
+  assert.ok(tunnel?.type === 'vxlan')
+  assert.equal(tunnel.l2Miss, true)
+  assert.deepEqual(plan.peer(lease(11)), {
+    entries: [],
+    answers: [
+      {
+        link: 'flannel.1',
+        subnet: '10.10.11.0/24',
+        mac: '02:00:00:00:00:0b',
+        destination: '192.168.1.11',
+      },
+    ],
+  })
+  assert.deepEqual([...plan.scope.fdbOnDemand], ['flannel.1'])
+})
+
+test('a group: the link learns, and a peer is a route alone', () => {
+  const plan = backend({ Group: '239.1.1.1' })
+  const { tunnel } = linkOf(plan)
+  assert.ok(tunnel?.type === 'vxlan')
+  assert.deepEqual([tunnel.group, tunnel.learning], ['239.1.1.1', true])
+  assert.deepEqual(plan.own(lease(10)).entries.map(keyOf), [
+    'link flannel.1',
+    'address flannel.1 10.10.10.0/32',
+    'fdb flannel.1 00:00:00:00:00:00',
+  ])
+  assert.deepEqual(plan.peer(lease(11)).entries.map(keyOf), ['route 254 10.10.11.0/24 0'])
+  const dual = backend({ Group: '239.1.1.1', GroupV6: 'ff05::1' }, DUAL_HOST, DUAL)
+  assert.equal(dual.own(lease(10)).entries.filter(({ kind }) => kind === 'fdb').length, 2)
+  assert.throws(() => backend({ Group: '239.1.1.1' }, DUAL_HOST, DUAL), {
+    name: 'ConfigError',
+    message: /Backend\.GroupV6 is missing: each family needs one/,
   })
 })
 

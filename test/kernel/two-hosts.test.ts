@@ -19,13 +19,12 @@ const ECHO = `
   socket.on('message', (text, { address, port }) => socket.send(text, port, address))
   socket.bind(${PORT}, process.argv[1], () => console.log('ready'))`
 
-/** One datagram, and no second: prints what comes back, and how long it took in milliseconds. */
+/** One datagram of the size given, and no second. */
 const ASK = `
   const { createSocket } = require('node:dgram')
   const socket = createSocket(process.argv[1].includes(':') ? 'udp6' : 'udp4')
-  const start = performance.now()
   socket.on('message', () => { console.log('answered'); process.exit() })
-  socket.send('x', ${PORT}, process.argv[1])
+  socket.send(Buffer.alloc(Number(process.argv[2])), ${PORT}, process.argv[1])
   setTimeout(() => { console.log('no answer'); process.exit() }, 3000)`
 
 for (const family of ['inet', 'inet6'] as const) {
@@ -71,7 +70,12 @@ for (const family of ['inet', 'inet6'] as const) {
         })
         try {
           await once(echo.stdout, 'data')
-          assert.equal(await a.exec(process.execPath, '-e', ASK, container), 'answered\n')
+          assert.equal(await a.exec(process.execPath, '-e', ASK, container, '1'), 'answered\n')
+          // The largest that is not cut in pieces: the least of FLANNEL_MTU in any config, less the headers of IP and UDP.
+          const largest = String(1430 - (family === 'inet' ? 20 : 40) - 8)
+          const before = await fragments(a)
+          assert.equal(await a.exec(process.execPath, '-e', ASK, container, largest), 'answered\n')
+          assert.equal(await fragments(a), before, 'a packet of FLANNEL_MTU is one packet')
           const learned = (await a.fdb(net.link)).filter(({ mac }) => mac === peerMac(11))
           assert.deepEqual(
             learned.map(({ dst, state }) => [dst, state]),
@@ -85,6 +89,15 @@ for (const family of ['inet', 'inet6'] as const) {
       })
     }
   })
+}
+
+/** How many fragments the host has made, of either family. */
+async function fragments(host: Host): Promise<number> {
+  const [snmp, snmp6] = [await host.exec('cat', '/proc/net/snmp'), await host.exec('cat', '/proc/net/snmp6')]
+  const [names = '', values = ''] = snmp.split('\n')
+  const inet = Number(values.split(' ')[names.split(' ').indexOf('FragCreates')])
+  const inet6 = Number(/Ip6FragCreates\s+(\d+)/.exec(snmp6)?.[1])
+  return inet + inet6
 }
 
 async function follow(reconciler: Reconciler, signal: AbortSignal): Promise<void> {

@@ -9,7 +9,7 @@ import fc from 'fast-check'
 import { parseIp } from '../src/address/ip.ts'
 import { parsePrefix } from '../src/address/prefix.ts'
 import type { Backend } from '../src/backend/backend.ts'
-import { createBackend } from '../src/backend/table.ts'
+import { vxlan } from '../src/backend/vxlan.ts'
 import { type NetworkConfig, parseNetworkConfig } from '../src/config/network-config.ts'
 import { Desired } from '../src/kernel/desired.ts'
 import { diffEntry, orderOperations } from '../src/kernel/diff.ts'
@@ -138,7 +138,7 @@ function setUp(settings: object, families: 'inet' | 'both') {
   const second = families === 'both' && { EnableIPv6: true, IPv6Network: 'fd10::/48' }
   const config = parseNetworkConfig(JSON.stringify({ Network: '10.10.0.0/16', ...second, Backend }))
   const addresses = { inet: parseIp('192.168.1.10'), inet6: parseIp('fd00::10') }
-  const backend = createBackend(config, {
+  const backend = vxlan(config, {
     external: { name: 'eth0', index: 2, mtu: 1500, addresses },
     publicIps: addresses,
     links: new Map(),

@@ -4,7 +4,7 @@ import { parseIp } from '../src/address/ip.ts'
 import { localMac, type Mac } from '../src/address/mac.ts'
 import { parsePrefix } from '../src/address/prefix.ts'
 import type { Backend } from '../src/backend/backend.ts'
-import { createBackend } from '../src/backend/table.ts'
+import { vxlan } from '../src/backend/vxlan.ts'
 import { parseNetworkConfig } from '../src/config/network-config.ts'
 import type { Lease, LeaseKey } from '../src/lease/lease.ts'
 import type { Share } from '../src/state.ts'
@@ -60,7 +60,7 @@ function makeState(name: string, { lower, families, settings, leases }: Setting)
       Backend: { Type: 'vxlan', ...settings },
     }),
   )
-  const backend = createBackend(config, {
+  const backend = vxlan(config, {
     external: { name: 'eth0', index: lower, mtu: 1500, addresses: ADDRESSES },
     publicIps: ADDRESSES,
     links: new Map([

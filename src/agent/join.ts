@@ -1,8 +1,8 @@
 /** Joining a network: its config, the facts of this host, a lease. What is missing is waited for. */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { HostFacts } from '../backend/backend.ts'
-import { createBackend } from '../backend/table.ts'
+import { BackendError, type HostFacts } from '../backend/backend.ts'
+import { openBackend } from '../backend/table.ts'
 import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
 import { readSubnetFile } from '../config/subnet-file.ts'
 import { HostError, type InterfaceChoice, readInterfaces } from '../kernel/host.ts'
@@ -56,6 +56,7 @@ export async function joinNetwork(
       if (signal.aborted) return undefined
       const passing =
         error instanceof ConfigError ||
+        error instanceof BackendError ||
         (error instanceof RegistryError && error.code === 'unavailable') ||
         (error instanceof HostError && current !== undefined)
       if (!passing) throw error
@@ -93,7 +94,7 @@ async function acquire(
   const config = parseNetworkConfig(configText)
   journal.foundConfig(config)
   const host = await readHost(options.interface)
-  const backend = createBackend(config, host)
+  const backend = await openBackend(config, host)
   const previous = await readSubnetFile(options.subnetFile)
   const { publicIps } = host
   const attributes = { publicIps, backendType: backend.leaseType, backendData: backend.advertised }

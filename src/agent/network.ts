@@ -2,7 +2,7 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import type { HostFacts } from '../backend/backend.ts'
-import { createBackend } from '../backend/table.ts'
+import { checkBackend } from '../backend/table.ts'
 import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
 import { writeSubnetFile } from '../config/subnet-file.ts'
 import { HostError, watchInterfaces } from '../kernel/host.ts'
@@ -295,7 +295,7 @@ function configFault(text: string | undefined, host: HostFacts, { subnets, key }
   }
   try {
     const config = parseNetworkConfig(text)
-    createBackend(config, host)
+    checkBackend(config, host)
     if (isCompatible(subnets, config.ranges)) return ''
     return `the network config changed, and our lease ${key} does not fit it: restart the agent to take another`
   } catch (error) {

@@ -81,4 +81,18 @@ export type Verdict =
   | { readonly claims: readonly { readonly name: string; readonly value: string }[] }
   | { readonly refused: string }
 
+/** A backend that is made of the config and the host's facts alone. */
 export type BackendFactory = (config: NetworkConfig, host: HostFacts) => Backend
+
+/** A backend that needs something of this machine before it can be made: a file, a program. */
+export interface BackendOpener {
+  /** Pure: whether the config can be used. @throws {ConfigError} */
+  check(config: NetworkConfig, host: HostFacts): void
+  /** Checks, then does what is needed. @throws {ConfigError} {@link BackendError} */
+  open(config: NetworkConfig, host: HostFacts): Promise<Backend>
+}
+
+/** What a backend needs of this machine cannot be had: an operator must mend it, and meanwhile it is tried again. */
+export class BackendError extends Error {
+  override readonly name = 'BackendError'
+}

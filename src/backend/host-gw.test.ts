@@ -5,8 +5,9 @@ import { parsePrefix } from '../address/prefix.ts'
 import { parseNetworkConfig } from '../config/network-config.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import { keyOf, type Route } from '../state.ts'
+import { alloc } from './alloc.ts'
 import type { Backend, HostFacts } from './backend.ts'
-import { createBackend } from './table.ts'
+import { hostGw } from './host-gw.ts'
 
 const ADDRESSES = { inet: parseIp('192.168.1.10'), inet6: parseIp('fd00::10') }
 const HOST: HostFacts = {
@@ -17,9 +18,10 @@ const HOST: HostFacts = {
 }
 const DUAL = { EnableIPv6: true, IPv6Network: 'fd10::/48' }
 
-function backend(Type: string, network: object = {}, host = HOST): Backend {
+function backend(Type: 'host-gw' | 'alloc', network: object = {}, host = HOST): Backend {
   const config = { Network: '10.10.0.0/16', ...network, Backend: { Type } }
-  return createBackend(parseNetworkConfig(JSON.stringify(config)), host)
+  const make = Type === 'alloc' ? alloc : hostGw
+  return make(parseNetworkConfig(JSON.stringify(config)), host)
 }
 
 const PEER: Lease = {

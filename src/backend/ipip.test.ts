@@ -6,7 +6,7 @@ import { parseNetworkConfig } from '../config/network-config.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import { keyOf, PROTOCOL } from '../state.ts'
 import type { Backend, HostFacts } from './backend.ts'
-import { createBackend } from './table.ts'
+import { ipip } from './ipip.ts'
 
 const ADDRESS = parseIp('192.168.1.10')
 const HOST: HostFacts = {
@@ -22,7 +22,7 @@ const HOST: HostFacts = {
 
 function backend(settings: object = {}, network: object = {}, host = HOST): Backend {
   const config = { Network: '10.10.0.0/16', ...network, Backend: { Type: 'ipip', ...settings } }
-  return createBackend(parseNetworkConfig(JSON.stringify(config)), host)
+  return ipip(parseNetworkConfig(JSON.stringify(config)), host)
 }
 
 function lease(n: number, publicIp: string): Lease {

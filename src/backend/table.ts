@@ -2,23 +2,36 @@
 
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import { alloc } from './alloc.ts'
-import type { Backend, BackendFactory, HostFacts } from './backend.ts'
+import type { Backend, BackendFactory, BackendOpener, HostFacts } from './backend.ts'
 import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
 import { vxlan } from './vxlan.ts'
 
-const BACKENDS = {
-  vxlan,
-  'host-gw': hostGw,
-  ipip,
-  alloc,
-} as const satisfies Record<string, BackendFactory>
+const BACKENDS: ReadonlyMap<string, BackendFactory | BackendOpener> = new Map<
+  string,
+  BackendFactory | BackendOpener
+>([
+  ['vxlan', vxlan],
+  ['host-gw', hostGw],
+  ['ipip', ipip],
+  ['alloc', alloc],
+])
 
-/** @throws {ConfigError} for an unknown type, or settings that the backend cannot use. */
-export function createBackend(config: NetworkConfig, host: HostFacts): Backend {
-  const { type } = config.backend
-  if (!Object.hasOwn(BACKENDS, type)) {
-    throw new ConfigError('Backend.Type', type, `it must be one of: ${Object.keys(BACKENDS).join(', ')}`)
-  }
-  return BACKENDS[type as keyof typeof BACKENDS](config, host)
+/** Whether the host can use the config, without doing anything. @throws {ConfigError} for an unknown type, or settings. */
+export function checkBackend(config: NetworkConfig, host: HostFacts): void {
+  const entry = find(config)
+  if (typeof entry === 'function') entry(config, host)
+  else entry.check(config, host)
+}
+
+/** @throws {ConfigError} for an unknown type, or settings that the backend cannot use. {@link BackendError} */
+export async function openBackend(config: NetworkConfig, host: HostFacts): Promise<Backend> {
+  const entry = find(config)
+  return typeof entry === 'function' ? entry(config, host) : await entry.open(config, host)
+}
+
+function find({ backend: { type } }: NetworkConfig): BackendFactory | BackendOpener {
+  const entry = BACKENDS.get(type)
+  if (entry !== undefined) return entry
+  throw new ConfigError('Backend.Type', type, `it must be one of: ${[...BACKENDS.keys()].join(', ')}`)
 }

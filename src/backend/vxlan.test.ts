@@ -7,7 +7,7 @@ import { parseNetworkConfig } from '../config/network-config.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import { keyOf, type Link, PROTOCOL } from '../state.ts'
 import type { Backend, HostFacts } from './backend.ts'
-import { createBackend } from './table.ts'
+import { vxlan } from './vxlan.ts'
 
 const ADDRESS = parseIp('192.168.1.10')
 const HOST: HostFacts = {
@@ -27,10 +27,7 @@ const DUAL = { EnableIPv6: true, IPv6Network: 'fd10::/48' }
 
 function backend(settings: object = {}, host = HOST, network: object = {}): Backend {
   const Backend = { Type: 'vxlan', ...settings }
-  return createBackend(
-    parseNetworkConfig(JSON.stringify({ Network: '10.10.0.0/16', ...network, Backend })),
-    host,
-  )
+  return vxlan(parseNetworkConfig(JSON.stringify({ Network: '10.10.0.0/16', ...network, Backend })), host)
 }
 
 function lease(n: number, data: unknown = { VNI: 1, VtepMAC: '02:00:00:00:00:0b' }): Lease {

@@ -4,13 +4,13 @@ import { readFile } from 'node:fs/promises'
 import { text } from 'node:stream/consumers'
 import type { Ip } from '../address/ip.ts'
 import type { HostFacts } from '../backend/backend.ts'
-import { createBackend } from '../backend/table.ts'
+import { checkBackend } from '../backend/table.ts'
 import { parseNetworkConfig } from '../config/network-config.ts'
 
 /** The text of the file; `-` is standard input. @throws {ConfigError} which names the field. */
 export async function readConfigFile(file: string): Promise<string> {
   const config = file === '-' ? await text(process.stdin) : await readFile(file, 'utf8')
-  createBackend(parseNetworkConfig(config), TYPICAL_HOST)
+  checkBackend(parseNetworkConfig(config), TYPICAL_HOST)
   return config
 }
 

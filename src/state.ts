@@ -61,6 +61,8 @@ export interface Link {
    * before it gives up. A family for which nothing is desired is left as it is.
    */
   readonly appProbes: PerFamily<number>
+  /** Whether the link computes the checksums of what it sends. Undefined where nothing is desired, and not looked at. */
+  readonly txChecksum?: boolean | undefined
   /** Undefined for a link that has our name and is of none of these kinds. */
   readonly tunnel: Tunnel | undefined
 }
@@ -204,6 +206,8 @@ export interface Scope {
    */
   readonly underlay: string | undefined
   readonly networks: readonly Prefix[]
+  /** Whether `txChecksum` of our links is looked at. */
+  readonly checksums?: boolean
 }
 
 /** One step from the actual state to the desired one. */

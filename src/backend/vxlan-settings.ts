@@ -33,6 +33,8 @@ export interface VxlanSettings {
   readonly groups: PerFamily<Ip> | undefined
   /** Whether a peer on a link of this host gets a route to itself, and no tunnel. */
   readonly directRouting: boolean
+  /** Whether the links compute checksums; undefined: as they come. */
+  readonly txChecksum: boolean | undefined
 }
 
 /** @throws {ConfigError} */
@@ -55,6 +57,7 @@ export function readSettings(config: NetworkConfig, host: HostFacts): VxlanSetti
     l2Miss,
     groups,
     directRouting: settings.boolean('DirectRouting', false),
+    txChecksum: settings.boolean('TxChecksumOffload', undefined),
   }
 }
 

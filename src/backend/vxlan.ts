@@ -82,6 +82,7 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
       fdbOnDemand: new Set(settings.l2Miss ? names : []),
       underlay: host.external.name,
       networks,
+      checksums: settings.txChecksum !== undefined,
     },
     needsUnderlay: settings.directRouting,
     advertised: perFamily(vteps, (vtep) => ({ VNI: settings.vni, VtepMAC: vtep.mac }) satisfies VxlanData),
@@ -94,7 +95,7 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
 /** @throws {ConfigError} when the external interface does not carry the family. */
 function makeVtep(family: Family, network: Prefix, settings: VxlanSettings, host: HostFacts): Vtep {
   const { prefix, overhead, leastMtu } = SHAPES[family]
-  const { vni, port, outerMtu, learning, gbp, l3Miss, l2Miss } = settings
+  const { vni, port, outerMtu, learning, gbp, l3Miss, l2Miss, txChecksum } = settings
   const { external } = host
   const { local, publicIp } = requireAddress(family, host, 'vxlan')
   const mtu = outerMtu - overhead
@@ -111,6 +112,7 @@ function makeVtep(family: Family, network: Prefix, settings: VxlanSettings, host
     mtu,
     up: true,
     appProbes: { [family]: l3Miss ? APP_PROBES : 0 },
+    txChecksum,
     tunnel: {
       type: 'vxlan',
       vni,

@@ -53,7 +53,7 @@ export interface BackendConfig {
 /** A JSON object with flannel's keys. Each reader throws a `ConfigError` when the value is of another type. */
 export interface Settings {
   string<D extends string | undefined>(field: string, otherwise: D): string | D
-  boolean(field: string, otherwise: boolean): boolean
+  boolean<D extends boolean | undefined>(field: string, otherwise: D): boolean | D
   /** `min` and `max` are inclusive. */
   integer<D extends number | undefined>(field: string, allowed: IntegerSetting<D>): number | D
   object(field: string): Settings | undefined
@@ -200,7 +200,8 @@ function settingsOf(object: object, path: string): Settings {
       throw new ConfigError(path + field, value, 'it must be a string')
     },
     boolean(field, otherwise) {
-      const value = read(field) ?? otherwise
+      const value = read(field)
+      if (value === undefined) return otherwise
       if (typeof value === 'boolean') return value
       throw new ConfigError(path + field, value, 'it must be true or false')
     },

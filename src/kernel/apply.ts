@@ -27,6 +27,7 @@ import {
 } from '../netlink/route.ts'
 import { AF_BRIDGE } from '../netlink/rtnetlink.ts'
 import { type Failure, type Link, type Operation, PROTOCOL, type Route, type Tunnel } from '../state.ts'
+import type { Checksums } from './checksums.ts'
 import { compareTunnels, wrongProbes } from './diff.ts'
 import { familyNumber } from './families.ts'
 
@@ -38,13 +39,14 @@ export interface Links {
   readonly indexOf: (link: string) => number | undefined
   /** The link whose gateways are not "onlink": what is not on it is not reached over it. */
   readonly underlay: string | undefined
+  readonly checksums: Checksums | undefined
 }
 
 /** Applies the operations in the order given. A failed one stops no other; each failure is returned. */
 export async function applyOperations(
   connection: Connection,
   operations: readonly Operation[],
-  { indexOf, underlay }: Links,
+  { indexOf, underlay, checksums }: Links,
 ): Promise<Failure[]> {
   const failures: Failure[] = []
   const owners: Operation[] = []
@@ -66,7 +68,30 @@ export async function applyOperations(
     const error = results[i]
     if (error !== undefined) failures.push({ operation, error })
   }
+  for (const operation of operations) {
+    const error = await switchChecksum(operation, indexOf, checksums)
+    if (error !== undefined) failures.push({ operation, error })
+  }
   return failures
+}
+
+/** Gives the error. A new link is told when it is there. */
+async function switchChecksum(
+  { verb, entry, actual }: Operation,
+  indexOf: Links['indexOf'],
+  checksums: Checksums | undefined,
+): Promise<Error | undefined> {
+  if (verb !== 'change' || entry.kind !== 'link' || actual?.kind !== 'link') return undefined
+  const index = indexOf(entry.name)
+  if (entry.txChecksum === undefined || entry.txChecksum === actual.txChecksum || index === undefined) {
+    return undefined
+  }
+  try {
+    await checksums?.set(index, entry.txChecksum)
+    return undefined
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error))
+  }
 }
 
 const NO_LINK = 0

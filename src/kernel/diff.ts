@@ -119,6 +119,7 @@ function differences(desired: Entry, actual: Entry): string[] {
     case 'link':
       return [
         ...compare<Link>(desired, actual as Link, ['mac', 'mtu', 'up']),
+        ...(desired.txChecksum === undefined ? [] : compare<Link>(desired, actual as Link, ['txChecksum'])),
         ...wrongProbes(desired, actual as Link).map((family) => `appProbes of ${family}`),
         ...compareTunnels(desired.tunnel, (actual as Link).tunnel).live,
       ]

@@ -43,6 +43,7 @@ import {
   type Scope,
 } from '../state.ts'
 import type { Cells } from './cells.ts'
+import type { Checksums } from './checksums.ts'
 import { Dependents } from './dependents.ts'
 import { diffEntry } from './diff.ts'
 import { dump } from './dump.ts'
@@ -63,10 +64,13 @@ export class Mirror {
   readonly #nexthopObjects: boolean
   #stale = true
   #addressesDoubtful = false
+  #checksumsDoubtful = false
+  readonly #checksums: Checksums | undefined
   #overruns = 0
 
-  /** @param cells Where the entries are kept, beside what is desired. */
-  constructor(scope: Scope, nexthopObjects: boolean, cells: Cells) {
+  /** @param cells Where the entries are kept, beside what is desired. @param checksums Undefined: not looked at. */
+  constructor(scope: Scope, nexthopObjects: boolean, cells: Cells, checksums: Checksums | undefined) {
+    this.#checksums = checksums
     this.underlay = new Underlay(scope.underlay)
     this.#scope = scope
     this.#families = familiesOf(scope)
@@ -118,15 +122,26 @@ export class Mirror {
     this.#addressesDoubtful = true
   }
 
-  /** Reads the addresses, if there is a doubt about them alone. Returns the keys that were read. @throws {NetlinkError} */
-  async readAddresses(connection: Connection): Promise<Set<Key>> {
+  /** Reads what alone is in doubt. Returns the keys that were read. @throws {NetlinkError} */
+  async readDoubtful(connection: Connection): Promise<Set<Key>> {
     const read = new Set<Key>()
+    await this.#readChecksums(read)
     if (!this.#addressesDoubtful) return read
     this.#addressesDoubtful = false
     for (const index of this.#names.keys()) {
       await dump(connection, getAddresses(AF_UNSPEC, index), (message) => this.#take(message, read))
     }
     return read
+  }
+
+  async #readChecksums(read: Set<Key>): Promise<void> {
+    if (this.#checksums === undefined || !this.#checksumsDoubtful) return
+    this.#checksumsDoubtful = false
+    for (const [name, index] of this.#indexes) {
+      const link = this.#cells.get(linkKey(name))?.actual
+      const txChecksum = await this.#checksums.read(index)
+      if (link?.kind === 'link') this.#put({ ...link, txChecksum }, true, read)
+    }
   }
 
   /** Takes what the kernel told, in its order. Returns the keys that changed. */
@@ -148,6 +163,8 @@ export class Mirror {
     this.#stale = false
     this.#addressesDoubtful = false
     await this.#readLinks(connection)
+    this.#checksumsDoubtful = true
+    await this.#readChecksums(new Set())
     if (this.#nexthopObjects) await this.#readNexthops(connection)
     const take = (message: Message): void => this.#take(message)
     for (const family of this.#families) {
@@ -194,7 +211,7 @@ export class Mirror {
       const decoded = decodeLink(message.payload)
       this.underlay.read(decoded)
       const link = this.#scope.links.has(decoded.name ?? '')
-        ? readLink(decoded, probes.get(decoded.index) ?? {})
+        ? readLink(decoded, { appProbes: probes.get(decoded.index) ?? {} })
         : undefined
       if (link === undefined) return
       this.#indexes.set(link.name, decoded.index)
@@ -247,7 +264,8 @@ export class Mirror {
     if (this.underlay.takeLink(decoded, type === RTM_DELLINK)) this.#stale = true
     const known = this.#cells.get(linkKey(name))?.actual
     if (!this.#scope.links.has(name)) return
-    const link = readLink(decoded, known?.kind === 'link' ? known.appProbes : {})
+    const link = readLink(decoded, known?.kind === 'link' ? known : {})
+    this.#checksumsDoubtful = true
     const same = known?.kind === 'link' && link?.name === name && link.up === known.up
     if (type === RTM_DELLINK || !same) this.#stale = true
     else this.#put(link, true, changed)

@@ -1,6 +1,6 @@
 /** From the codec's objects to the entries of a state. Indexes of links become names here and nowhere else. */
 
-import { type Ip, isLinkLocal, isMulticast, type PerFamily } from '../address/ip.ts'
+import { type Ip, isLinkLocal, isMulticast } from '../address/ip.ts'
 import { isGroupMac } from '../address/mac.ts'
 import { prefixOf } from '../address/prefix.ts'
 import type { Address as AddressMessage } from '../netlink/address.ts'
@@ -33,7 +33,11 @@ export type NameOf = (index: number | undefined) => string | undefined
 
 const ANY_IP = '0.0.0.0' as Ip
 
-export function readLink(message: LinkMessage, appProbes: PerFamily<number>): Link | undefined {
+/** @param known What the message does not say. */
+export function readLink(
+  message: LinkMessage,
+  { appProbes = {}, txChecksum }: Partial<Pick<Link, 'appProbes' | 'txChecksum'>>,
+): Link | undefined {
   const { name, mac, mtu } = message
   if (name === undefined || mtu === undefined) return undefined
   return {
@@ -43,6 +47,7 @@ export function readLink(message: LinkMessage, appProbes: PerFamily<number>): Li
     mtu,
     up: (message.flags & IFF_UP) !== 0,
     appProbes,
+    txChecksum,
     tunnel: readTunnel(message),
   }
 }

@@ -23,6 +23,7 @@ import {
 import { applyOperations } from './apply.ts'
 import { Bell } from './bell.ts'
 import { type Cell, Cells } from './cells.ts'
+import { Checksums } from './checksums.ts'
 import { Desired } from './desired.ts'
 import { diffEntry, orderOperations } from './diff.ts'
 import { hasNexthopObjects } from './dump.ts'
@@ -61,6 +62,7 @@ export class Reconciler implements Disposable {
   readonly #scope: Scope
   readonly #connection: Connection
   readonly #subscription: Subscription
+  readonly #checksums: Checksums | undefined
   readonly #cells = new Cells()
   readonly #mirror: Mirror
   readonly #desired: Desired
@@ -74,12 +76,19 @@ export class Reconciler implements Disposable {
   readonly #planned = new Set<Key>()
   #settled = false
 
-  private constructor(scope: Scope, connection: Connection, subscription: Subscription, ids?: NexthopIds) {
+  private constructor(
+    scope: Scope,
+    connection: Connection,
+    subscription: Subscription,
+    checksums: Checksums | undefined,
+    ids: NexthopIds | undefined,
+  ) {
     this.#scope = scope
+    this.#checksums = checksums
     this.#connection = connection
     this.#subscription = subscription
     this.#desired = new Desired(ids, scope.underlay, this.#cells)
-    this.#mirror = new Mirror(scope, ids !== undefined, this.#cells)
+    this.#mirror = new Mirror(scope, ids !== undefined, this.#cells, checksums)
   }
 
   /** Subscribes and reads what the kernel holds. Changes nothing. @throws {NetlinkError} */
@@ -93,7 +102,8 @@ export class Reconciler implements Disposable {
       receiveBuffer,
     })
     const ids = objects ? new NexthopIds() : undefined
-    const reconciler = new Reconciler(scope, connection, subscription, ids)
+    const checksums = scope.checksums === true ? await Checksums.open(netns) : undefined
+    const reconciler = new Reconciler(scope, connection, subscription, checksums, ids)
     await reconciler.#mirror.read(connection)
     for (const { actual } of reconciler.#cells.values()) {
       if (actual?.kind === 'nexthop') ids?.keep(actual.id, actual.link, actual.gateway)
@@ -166,6 +176,7 @@ export class Reconciler implements Disposable {
   close(): void {
     this.#subscription.close()
     this.#connection.close()
+    this.#checksums?.close()
   }
 
   [Symbol.dispose](): void {
@@ -198,7 +209,7 @@ export class Reconciler implements Disposable {
     if (this.#mirror.underlay.takeChange()) this.#retries.hurry()
     for (const key of this.#retries.due(performance.now())) this.#due.add(key)
     if (!this.#mirror.stale) {
-      for (const key of await this.#mirror.readAddresses(this.#connection)) this.#due.add(key)
+      for (const key of await this.#mirror.readDoubtful(this.#connection)) this.#due.add(key)
       return
     }
     await this.#mirror.read(this.#connection)
@@ -352,6 +363,7 @@ export class Reconciler implements Disposable {
     const failures = await applyOperations(this.#connection, operations, {
       indexOf: this.#mirror.indexOf,
       underlay: this.#mirror.underlay.name,
+      checksums: this.#checksums,
     })
     const failed = new Set(failures.map(({ operation }) => operation))
     // Looking at all costs less than to list them when they are most of what there is.

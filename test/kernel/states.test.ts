@@ -36,16 +36,21 @@ for (const families of ['inet', 'both'] as const)
     test('leads to the same kernel, whatever the path', async () => {
       const states = cannedStates(await host.index('eth0'), families)
       const pictures = new Map<string, string[]>()
-      for (const from of states) {
-        for (const to of states) {
-          await reach(from)
-          const picture = await reach(to)
-          const known = pictures.get(to.name)
-          if (known === undefined) pictures.set(to.name, picture)
-          else assert.deepEqual(picture, known, `from "${from.name}" to "${to.name}"`)
-          assert.ok(picture.includes('172.16.0.0/16 via 192.168.1.1 dev eth0'))
-        }
+      let from = 'nothing'
+      for (const state of everyPair(states)) {
+        const picture = await reach(state)
+        const known = pictures.get(state.name)
+        if (known === undefined) pictures.set(state.name, picture)
+        else assert.deepEqual(picture, known, `from "${from}" to "${state.name}"`)
+        assert.ok(picture.includes('172.16.0.0/16 via 192.168.1.1 dev eth0'))
+        from = state.name
       }
       assert.equal(new Set([...pictures.values()].map(String)).size, states.length, 'they are all different')
     })
   })
+
+/** A way through all states on which each follows each once, itself too (a de Bruijn sequence of pairs). */
+function everyPair<T>(all: readonly T[]): T[] {
+  const way = all.flatMap((one, i) => [one, ...all.slice(i + 1).flatMap((other) => [one, other])])
+  return [...way, ...all.slice(0, 1)]
+}

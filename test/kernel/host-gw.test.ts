@@ -131,7 +131,7 @@ for (const family of ['inet', 'inet6'] as const) {
       const { failures, operations } = await reconciler.turn()
       // IPv6 holds both side by side, or has replaced ours as IPv4 does.
       const replaced = !(await routes()).includes(right[0] ?? '')
-      assert.equal(failures.length, replaced ? 1 : 0)
+      assert.equal(failures.length > 0, replaced)
       assert.equal(operations.length, failures.length)
       await host.ip(`route del ${net.subnet(11)} dev wire`)
       await reconcilerSettles(reconciler)
@@ -161,7 +161,8 @@ for (const family of ['inet', 'inet6'] as const) {
     test('a peer that is not on the link is a failure that says so, and the others have their routes', async () => {
       const far = family === 'inet' ? '172.16.7.7' : 'fd77::7'
       using reconciler = await open([...peers, net.lease(20, undefined, far)])
-      const { failures } = await reconciler.turn()
+      await reconciler.turn()
+      const { failures } = reconciler
       assert.equal(failures.length, 1)
       assert.match(failures[0]?.error.message ?? '', /RTM_NEWROUTE: (?:ENETUNREACH|EHOSTUNREACH)/)
       assert.deepEqual(await routes(), right)

@@ -330,28 +330,34 @@ describe('an existing flannel.1', () => {
     assert.equal((await host.list('route show dev flannel.1')).length, 1100)
     assert.deepEqual((await second.turn()).operations, [])
   })
+})
 
-  test('the state that flanneld leaves is taken over without a moment without a route', async () => {
+for (const family of ['inet', 'inet6'] as const) {
+  test(`the state that flanneld leaves is taken over without a moment without a route, ${family}`, async () => {
+    const net = new Overlay(family)
+    const { link } = net
     await using host = await createHost()
     await host.ip(
-      `link add flannel.1 address ${OWN_MAC} mtu 1450 type vxlan id 1 local 192.168.1.10 dev eth0 dstport 8472 nolearning`,
+      `link add ${link} address ${OWN_MAC} mtu ${net.mtu} type vxlan id 1 local ${net.publicIp(family === 'inet' ? 10 : 16)} dev eth0 dstport 8472 nolearning`,
     )
-    await host.ip('addr add 10.10.10.0/32 dev flannel.1')
-    await host.ip('link set flannel.1 up')
-    for (const n of [11, 12, 13]) {
-      await host.ip(`neigh add 10.10.${n}.0 lladdr ${peerMac(n)} dev flannel.1 nud permanent`)
-      await host.bridge(`fdb add ${peerMac(n)} dev flannel.1 dst 192.168.1.${n}`)
-      await host.ip(`route add 10.10.${n}.0/24 via 10.10.${n}.0 dev flannel.1 onlink`)
+    await host.ip(`addr add ${net.vtep(10)} dev ${link} nodad`)
+    await host.ip(`link set ${link} up`)
+    for (const n of NUMBERS) {
+      await host.ip(`neigh add ${net.base(n)} lladdr ${peerMac(n)} dev ${link} nud permanent`)
+      await host.bridge(`fdb add ${peerMac(n)} dev ${link} dst ${net.publicIp(n)}`)
+      await host.ip(`route add ${net.subnet(n)} via ${net.base(n)} dev ${link} onlink`)
     }
-    using reconciler = await inet.reconciler(host, await inet.backend(host), PEERS)
+    const leases = NUMBERS.map((n) => net.lease(n))
+    using reconciler = await net.reconciler(host, await net.backend(host), leases)
     const { operations, failures } = await reconciler.turn()
     assert.deepEqual(failures, [])
     assert.deepEqual(
       new Set(operations.map(({ verb, entry }) => `${verb} ${entry.kind}`)),
       new Set(['add nexthop', 'change route']),
     )
+    assert.deepEqual((await reconciler.turn()).operations, [])
   })
-})
+}
 
 test('after a change of the VNI the old link goes, and its routes are moved', async () => {
   await using host = await createHost()

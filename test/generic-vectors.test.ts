@@ -19,7 +19,8 @@ import {
 import { decodeFamily, decodeGenericHeader, getFamily } from '../src/netlink/generic.ts'
 import { decodeAck, type Message, NLM_F_ACK, NLMSG_DONE, NLMSG_ERROR } from '../src/netlink/message.ts'
 import { decodeWireguard, getWireguard, setWireguard } from '../src/netlink/wireguard.ts'
-import { NO_KEY, parseKey, type WireguardDevice } from '../src/netlink/wireguard-device.ts'
+import { NO_KEY, parseKey } from '../src/address/key.ts'
+import type { WireguardDevice } from '../src/netlink/wireguard-device.ts'
 import { readVector } from './vectors/netlink.ts'
 
 const CONTROLLER = 16

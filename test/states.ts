@@ -4,6 +4,7 @@ import { parseIp } from '../src/address/ip.ts'
 import { localMac, type Mac } from '../src/address/mac.ts'
 import { parsePrefix } from '../src/address/prefix.ts'
 import type { Backend } from '../src/backend/backend.ts'
+import { hostGw } from '../src/backend/host-gw.ts'
 import { vxlan } from '../src/backend/vxlan.ts'
 import { parseNetworkConfig } from '../src/config/network-config.ts'
 import type { Lease, LeaseKey } from '../src/lease/lease.ts'
@@ -60,7 +61,7 @@ function makeState(name: string, { lower, families, settings, leases }: Setting)
       Backend: { Type: 'vxlan', ...settings },
     }),
   )
-  const backend = vxlan(config, {
+  const backend = (config.backend.type === 'host-gw' ? hostGw : vxlan)(config, {
     external: { name: 'eth0', index: lower, mtu: 1500, addresses: ADDRESSES },
     publicIps: ADDRESSES,
     links: new Map([

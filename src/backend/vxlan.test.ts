@@ -95,8 +95,6 @@ describe('settings', () => {
       [{ Group: 'ff05::1' }, /Backend\.Group is "ff05::1": .*multicast address of IPv4/],
       [{ Group: '' }, /Backend\.Group is ""/],
       [{ Group: '239.1.1.1', L3Miss: true }, /Backend\.L3Miss is true: with a Group/],
-      [{ Type: 'udp' }, /Backend\.Type is "udp": it must be one of: vxlan, host-gw, ipip, alloc/],
-      [{ Type: 'constructor' }, /Backend\.Type is "constructor"/],
     ] as const) {
       assert.throws(() => backend(settings), { name: 'ConfigError', message })
     }

@@ -4,47 +4,9 @@
  */
 
 import type { Ip } from '../address/ip.ts'
+import type { WireguardKey } from '../address/key.ts'
 import type { Prefix } from '../address/prefix.ts'
 import type { Attribute } from './attribute.ts'
-
-declare const keyBrand: unique symbol
-
-/** 32 bytes as base64, the form of `wg`: 43 characters and `=`. Two equal keys are the same string. */
-export type WireguardKey = string & { readonly [keyBrand]: true }
-
-export const KEY_BYTES = 32
-
-/** As a private or preshared key: none. */
-export const NO_KEY = formatKey(new Uint8Array(KEY_BYTES))
-
-/** Text that is not a key. The message does not repeat it, since it may be a secret. */
-export class WireguardKeyError extends Error {
-  override readonly name = 'WireguardKeyError'
-}
-
-/** @throws {WireguardKeyError} */
-export function parseKey(text: string): WireguardKey {
-  const bytes = Buffer.from(text, 'base64')
-  // Buffer reads base64 liberally; there is one way to write a key.
-  if (bytes.length !== KEY_BYTES || bytes.toString('base64') !== text) {
-    throw new WireguardKeyError(
-      `a WireGuard key is 32 bytes in base64, 44 characters with the "=" at their end`,
-    )
-  }
-  return text as WireguardKey
-}
-
-/** The key of 32 bytes. @throws {WireguardKeyError} for another number of them. */
-export function formatKey(bytes: Uint8Array): WireguardKey {
-  if (bytes.length !== KEY_BYTES) {
-    throw new WireguardKeyError(`a WireGuard key has ${KEY_BYTES} bytes, not ${bytes.length}`)
-  }
-  return Buffer.from(bytes).toString('base64') as WireguardKey
-}
-
-export function keyBytes(key: WireguardKey): Uint8Array {
-  return Buffer.from(key, 'base64')
-}
 
 /** Where a peer's datagrams go to and came from. */
 export interface Endpoint {

@@ -4,14 +4,8 @@ import { familyBits, formatIp, type Ip, ipBytes, ipFamily } from '../address/ip.
 import { type Prefix, prefixBase, prefixFamily, prefixLength, prefixOf } from '../address/prefix.ts'
 import { type Attribute, type Mutable, NLA_F_NESTED, type Reader, type Writer } from './attribute.ts'
 import { AF_INET, AF_INET6 } from './rtnetlink.ts'
-import {
-  type Endpoint,
-  formatKey,
-  KEY_BYTES,
-  keyBytes,
-  type WireguardKey,
-  type WireguardPeer,
-} from './wireguard-device.ts'
+import { formatKey, KEY_BYTES, keyBytes, type WireguardKey } from '../address/key.ts'
+import type { Endpoint, WireguardPeer } from './wireguard-device.ts'
 
 /** Padding before a u64, on machines that want it aligned. */
 const WGPEER_A_UNSPEC = 0

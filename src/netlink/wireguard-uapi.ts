@@ -9,14 +9,8 @@
 import { ipFamily, parseIp } from '../address/ip.ts'
 import { parsePrefix } from '../address/prefix.ts'
 import { DecodeError, type Mutable } from './attribute.ts'
-import {
-  type Endpoint,
-  formatKey,
-  keyBytes,
-  type WireguardDevice,
-  type WireguardKey,
-  type WireguardPeer,
-} from './wireguard-device.ts'
+import { formatKey, keyBytes, type WireguardKey } from '../address/key.ts'
+import type { Endpoint, WireguardDevice, WireguardPeer } from './wireguard-device.ts'
 
 const U16 = 0xffff
 const U32 = 0xffffffff

@@ -4,7 +4,7 @@ import { parseIp } from '../address/ip.ts'
 import { parsePrefix } from '../address/prefix.ts'
 import { DecodeError } from './attribute.ts'
 import { encodeWireguard, joinWireguard, setWireguard } from './wireguard.ts'
-import { formatKey, NO_KEY, parseKey, WireguardKeyError } from './wireguard-device.ts'
+import { formatKey, NO_KEY, parseKey, WireguardKeyError } from '../address/key.ts'
 import { decodeUapiAnswer, encodeUapiSet } from './wireguard-uapi.ts'
 
 const ONE = formatKey(new Uint8Array(32).fill(1))

@@ -10,13 +10,8 @@ import type { Bit, Bitset } from '../../src/netlink/bitset.ts'
 import { decodeFeatures, encodeFeatures, type Features } from '../../src/netlink/ethtool.ts'
 import { decodeFamily, decodeGenericHeader, encodeFamily, type Family } from '../../src/netlink/generic.ts'
 import { decodeWireguard, encodeWireguard, joinWireguard, setWireguard } from '../../src/netlink/wireguard.ts'
-import {
-  type Endpoint,
-  formatKey,
-  type WireguardDevice,
-  type WireguardKey,
-  type WireguardPeer,
-} from '../../src/netlink/wireguard-device.ts'
+import { formatKey, type WireguardKey } from '../../src/address/key.ts'
+import type { Endpoint, WireguardDevice, WireguardPeer } from '../../src/netlink/wireguard-device.ts'
 import { decodeUapiAnswer, encodeUapiSet } from '../../src/netlink/wireguard-uapi.ts'
 import {
   boolean,

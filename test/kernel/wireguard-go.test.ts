@@ -10,12 +10,8 @@ import { after, before, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseIp } from '../../src/address/ip.ts'
 import { parsePrefix } from '../../src/address/prefix.ts'
-import {
-  NO_KEY,
-  parseKey,
-  type WireguardKey,
-  type WireguardPeer,
-} from '../../src/netlink/wireguard-device.ts'
+import { NO_KEY, parseKey, type WireguardKey } from '../../src/address/key.ts'
+import type { WireguardPeer } from '../../src/netlink/wireguard-device.ts'
 import { changeWireguardProcess, readWireguardProcess } from '../../src/netlink/wireguard-socket.ts'
 import { Host } from './namespace.ts'
 

@@ -14,12 +14,8 @@ import {
   WIREGUARD,
   type WireguardLink,
 } from '../../src/netlink/wireguard.ts'
-import {
-  NO_KEY,
-  parseKey,
-  type WireguardDevice,
-  type WireguardPeer,
-} from '../../src/netlink/wireguard-device.ts'
+import { NO_KEY, parseKey } from '../../src/address/key.ts'
+import type { WireguardDevice, WireguardPeer } from '../../src/netlink/wireguard-device.ts'
 import { Host } from '../kernel/namespace.ts'
 
 const LINK = 'flannel-wg'

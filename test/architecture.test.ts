@@ -163,7 +163,7 @@ const RULES: readonly Rule[] = [
       'config/*',
       'backend/*',
       LEASE_MODEL,
-      'kernel/{reconcile,host}.ts',
+      'kernel/{reconcile,host,selection}.ts',
       STATE,
       'status/journal.ts',
       ADDRESS,

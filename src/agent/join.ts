@@ -1,14 +1,16 @@
 /** Joining a network: its config, the facts of this host, a lease. What is missing is waited for. */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BackendError, type HostFacts } from '../backend/backend.ts'
+import { BackendError } from '../backend/backend.ts'
 import { openBackend } from '../backend/table.ts'
 import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
 import { readSubnetFile } from '../config/subnet-file.ts'
-import { HostError, type InterfaceChoice, readInterfaces } from '../kernel/host.ts'
+import { readInterfaces } from '../kernel/host.ts'
+import { HostError, type InterfaceChoice } from '../kernel/selection.ts'
 import type { Lease } from '../lease/lease.ts'
 import { type LeaseRegistry, RegistryError } from '../lease/registry.ts'
 import type { Journal, Membership } from '../status/journal.ts'
+import { familiesOf } from './overlay.ts'
 
 export interface AgentOptions {
   readonly registry: LeaseRegistry
@@ -67,18 +69,6 @@ export async function joinNetwork(
   return undefined
 }
 
-/** @throws {HostError} */
-export async function readHost(choice: InterfaceChoice): Promise<HostFacts> {
-  const { external, links } = await readInterfaces(choice)
-  const { name, index, mtu } = external
-  return {
-    external: { name, index, mtu, addresses: { inet: external.address } },
-    publicIps: { inet: external.publicIp },
-    links,
-    underlay: [],
-  }
-}
-
 /** Waits before something is tried again, at most until the signal. */
 export async function pause(signal: AbortSignal): Promise<void> {
   await sleep(RETRY_INTERVAL, undefined, { signal }).catch(() => undefined)
@@ -93,7 +83,8 @@ async function acquire(
 ): Promise<Membership> {
   const config = parseNetworkConfig(configText)
   journal.foundConfig(config)
-  const host = await readHost(options.interface)
+  const question = { choice: options.interface, families: familiesOf(config.ranges), underlay: true }
+  const host = await readInterfaces(question)
   const backend = await openBackend(config, host)
   const previous = await readSubnetFile(options.subnetFile)
   const { publicIps } = host

@@ -5,8 +5,9 @@ import type { HostFacts } from '../backend/backend.ts'
 import { checkBackend } from '../backend/table.ts'
 import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
 import { writeSubnetFile } from '../config/subnet-file.ts'
-import { HostError, watchInterfaces } from '../kernel/host.ts'
+import { readInterfaces, watchInterfaces } from '../kernel/host.ts'
 import { Reconciler } from '../kernel/reconcile.ts'
+import { HostError } from '../kernel/selection.ts'
 import { Admission } from '../lease/admission.ts'
 import { isCompatible } from '../lease/allocate.ts'
 import type { Grace } from '../lease/grace.ts'
@@ -14,9 +15,10 @@ import type { Lease } from '../lease/lease.ts'
 import { type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
 import { keep } from '../masquerade/firewall.ts'
 import { openFirewall } from '../masquerade/mode.ts'
-import { type Entry, MAIN_TABLE, PROTOCOL, type Share } from '../state.ts'
+import type { Share } from '../state.ts'
 import type { Journal, Membership } from '../status/journal.ts'
-import { type AgentOptions, pause, readHost } from './join.ts'
+import { type AgentOptions, pause } from './join.ts'
+import { blackholes, familiesOf, networksOf, overlaysOf } from './overlay.ts'
 
 /** Our lease is gone and its subnet is somebody else's: containers here have addresses that are no longer ours. */
 export class LeaseLost extends Error {
@@ -130,15 +132,18 @@ export class Network {
 
   /** The external interface may get another address or MTU, and may go and come back. */
   async #followHost(): Promise<void> {
-    const { host } = this.#membership
-    const choice = this.#options.interface
-    for await (const _ of watchInterfaces(choice, this.#signal)) {
+    const { host, backend, config } = this.#membership
+    const underlay = backend.needsUnderlay
+    const question = { choice: this.#options.interface, families: familiesOf(config.ranges), underlay }
+    const joined = { external: host.external, publicIps: host.publicIps }
+    for await (const _ of watchInterfaces(question, this.#signal)) {
       try {
-        const { external, publicIps } = await readHost(choice)
+        const { external, publicIps, underlay: routes } = await readInterfaces(question)
         this.#journal.host('')
-        const joined = { external: host.external, publicIps: host.publicIps }
         if (!isDeepStrictEqual({ external, publicIps }, joined))
           this.#change('the external interface changed')
+        else if (underlay && !isDeepStrictEqual(routes, host.underlay))
+          this.#change('the routes to other hosts changed')
       } catch (error) {
         if (!(error instanceof HostError)) throw error
         this.#journal.host(error.message)
@@ -150,9 +155,7 @@ export class Network {
   async #followFirewall(): Promise<void> {
     const { masquerade, forward, randomFully, interval } = this.#options.firewall
     const { config, lease } = this.#membership
-    const network = config.ranges.inet?.network
-    const subnet = lease.subnets.inet
-    const networks = network === undefined || subnet === undefined ? {} : { inet: { network, subnet } }
+    const networks = overlaysOf(config, lease)
     try {
       if (!masquerade && !forward) return
       const opened = await openFirewall(config.enableNftables ? 'nftables' : 'iptables', {})
@@ -242,10 +245,9 @@ export class Network {
   /** What went wrong; empty when nothing did. */
   async #tryWriteSubnetFile(): Promise<string> {
     const { backend, config, lease } = this.#membership
-    const networks = config.ranges.inet === undefined ? {} : { inet: config.ranges.inet.network }
     try {
       await writeSubnetFile(this.#options.subnetFile, {
-        networks,
+        networks: networksOf(config),
         subnets: lease.subnets,
         mtu: backend.mtu,
         ipMasquerade: this.#options.firewall.masquerade,
@@ -270,24 +272,6 @@ export class Network {
   }
 }
 
-/** The worst metric: the route of the containers' bridge, to the same subnet, goes before. */
-const LAST_METRIC = 2 ** 32 - 1
-
-/** A blackhole for each of our own subnets. */
-function blackholes({ subnets }: Lease): Share {
-  const nowhere = { link: undefined, gateway: undefined, nexthop: undefined, protocol: PROTOCOL }
-  const entries = Object.values(subnets).map(
-    (destination): Entry => ({
-      kind: 'route',
-      destination,
-      table: MAIN_TABLE,
-      metric: LAST_METRIC,
-      ...nowhere,
-    }),
-  )
-  return { entries, answers: [] }
-}
-
 /** Why the agent cannot go over to the config; empty when it can. */
 function configFault(text: string | undefined, host: HostFacts, { subnets, key }: Lease): string {
   if (text === undefined) {
@@ -295,8 +279,10 @@ function configFault(text: string | undefined, host: HostFacts, { subnets, key }
   }
   try {
     const config = parseNetworkConfig(text)
-    checkBackend(config, host)
-    if (isCompatible(subnets, config.ranges)) return ''
+    const fits = isCompatible(subnets, config.ranges)
+    // Of another family, nothing is known of this host yet.
+    if (fits || isDeepStrictEqual(familiesOf(subnets), familiesOf(config.ranges))) checkBackend(config, host)
+    if (fits) return ''
     return `the network config changed, and our lease ${key} does not fit it: restart the agent to take another`
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error

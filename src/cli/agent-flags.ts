@@ -44,7 +44,7 @@ export const AGENT_FLAGS = {
     default: '',
     help: 'IP that other hosts send to; else the address of the interface',
   },
-  'public-ipv6': { kind: 'string', default: '', help: 'not in this version' },
+  'public-ipv6': { kind: 'string', default: '', help: 'the same for IPv6' },
   'subnet-file': {
     kind: 'string',
     default: '/run/flannel/subnet.env',
@@ -105,4 +105,4 @@ export const AGENT_FLAGS = {
 } as const satisfies FlagTable
 
 /** flanneld's flags for what this version does not do: a value that would ask for it is refused, not ignored. */
-export const NOT_YET = ['kube-subnet-mgr', 'public-ipv6'] as const
+export const NOT_YET = ['kube-subnet-mgr'] as const

@@ -83,6 +83,17 @@ test('a flag on the command line goes before the environment', () => {
   assert.deepEqual(settings(['-iface=eth0'], { FLANNELD_IFACE: 'eth1' }).agent.interface.ifaces, ['eth0'])
 })
 
+test('a public IP of each family is taken, and -iface-can-reach of either', () => {
+  const read = (...argv: string[]) => settings(argv).agent.interface
+  assert.deepEqual(read('-public-ip=192.0.2.1', '-public-ipv6=FD00::0:1').publicIps, {
+    inet: '192.0.2.1',
+    inet6: 'fd00::1',
+  })
+  assert.deepEqual(read('-public-ipv6=fd00::1').publicIps, { inet6: 'fd00::1' })
+  assert.deepEqual(read().publicIps, {})
+  for (const ip of ['192.0.2.1', 'fd00::1']) assert.equal(read(`-iface-can-reach=${ip}`).canReach, ip)
+})
+
 test('every flag of flanneld is taken', () => {
   // flannel 0.28's own list, and klog's three.
   const flags =
@@ -109,7 +120,9 @@ describe('what cannot be is refused, with the flag, its value and what is allowe
     [['-public-ip=eth0'], /-public-ip: "eth0" is not an IP address/],
     [['-iface-regex=('], /-iface-regex: Invalid regular expression/],
     [['-kube-subnet-mgr'], /-kube-subnet-mgr is true: this version does not have it/],
-    [['-public-ipv6=fd00::1'], /-public-ipv6 is fd00::1: this version does not have it/],
+    [['-public-ip=fd00::1'], /-public-ip is fd00::1: it must be an IPv4 address/],
+    [['-public-ipv6=192.0.2.1'], /-public-ipv6 is 192\.0\.2\.1: it must be an IPv6 address/],
+    [['-iface-can-reach=fd00::/64'], /-iface-can-reach: "fd00::\/64" is not an IP address/],
   ] as const) {
     test(argv.join(' '), () => assert.throws(() => readSettings(argv, {}), { name: 'FlagError', message }))
   }

@@ -1,7 +1,7 @@
 /** The agent's command line and environment as settings that are checked. */
 
 import type { AgentOptions } from '../agent/join.ts'
-import { AddressError, type Ip, ipFamily, parseIp } from '../address/ip.ts'
+import { AddressError, type Family, type Ip, ipFamily, type PerFamily, parseIp } from '../address/ip.ts'
 import { FlagError, type Flags, formatFlags, parseFlags } from '../config/flags.ts'
 import { AGENT_FLAGS, NOT_YET, VARIABLE_PREFIX } from './agent-flags.ts'
 import type { RegistryChoice } from './open-registry.ts'
@@ -57,8 +57,8 @@ function readAgentOptions(flags: AgentFlags): Omit<AgentOptions, 'registry'> {
     interface: {
       ifaces: flags.all('iface'),
       regexes: flags.all('iface-regex').map(toRegex),
-      canReach: toIp('iface-can-reach', flags.text('iface-can-reach')),
-      publicIp: toIp('public-ip', flags.text('public-ip')),
+      canReach: toIp(flags, 'iface-can-reach', 'inet', 'inet6'),
+      publicIps: toPublicIps(flags),
     },
     subnetFile: flags.text('subnet-file'),
     firewall: {
@@ -85,12 +85,23 @@ function readRegistry(flags: AgentFlags): RegistryChoice {
   }
 }
 
-/** IPv4 only, for now. */
-function toIp(name: string, text: string): Ip | undefined {
+function toPublicIps(flags: AgentFlags): PerFamily<Ip> {
+  const inet = toIp(flags, 'public-ip', 'inet')
+  const inet6 = toIp(flags, 'public-ipv6', 'inet6')
+  return { ...(inet !== undefined && { inet }), ...(inet6 !== undefined && { inet6 }) }
+}
+
+function toIp(
+  flags: AgentFlags,
+  name: 'iface-can-reach' | 'public-ip' | 'public-ipv6',
+  ...allowed: readonly Family[]
+): Ip | undefined {
+  const text = flags.text(name)
   try {
     const ip = text === '' ? undefined : parseIp(text)
-    if (ip === undefined || ipFamily(ip) === 'inet') return ip
-    throw new FlagError(`flag -${name} is ${ip}: it must be an IPv4 address`)
+    if (ip === undefined || allowed.includes(ipFamily(ip))) return ip
+    const wanted = allowed.includes('inet6') ? 'an IPv6 address' : 'an IPv4 address'
+    throw new FlagError(`flag -${name} is ${ip}: it must be ${wanted}`)
   } catch (error) {
     if (error instanceof AddressError) throw new FlagError(`flag -${name}: ${error.message}`)
     throw error

@@ -1,93 +1,122 @@
-/** The facts of this host that plans need: the external interface by flannel's rules, and the links that exist. */
+/** The facts of this host that plans need: the external interface by flannel's rules, links, routes of the underlay. */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Ip, isLinkLocal, isLoopback } from '../address/ip.ts'
+import type { Family, Ip, PerFamily } from '../address/ip.ts'
 import type { Mac } from '../address/mac.ts'
-import { type Prefix, prefixOf } from '../address/prefix.ts'
-import { decodeAddress, getAddresses, IFA_F_DEPRECATED } from '../netlink/address.ts'
+import { type Prefix, prefixFamily, prefixOf } from '../address/prefix.ts'
 import { Connection, Subscription } from '../netlink/connection.ts'
-import { decodeLink, getLinks } from '../netlink/link.ts'
-import { type Message, NetlinkError } from '../netlink/message.ts'
-import { decodeRoute, getRoute, getRoutes } from '../netlink/route.ts'
+import type { Message } from '../netlink/message.ts'
+import { decodeRoute, getRoutes } from '../netlink/route.ts'
 import {
   AF_INET,
+  AF_INET6,
   RTM_DELROUTE,
   RTM_NEWROUTE,
   RTNLGRP_IPV4_IFADDR,
   RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
 } from '../netlink/rtnetlink.ts'
-import { MAIN_TABLE } from '../state.ts'
+import { MAIN_TABLE, PROTOCOL } from '../state.ts'
+import { type Interface, listInterfaces } from './interfaces.ts'
+import { type MainRoute, readMainTable, type UnderlayRoute, underlayRoutes } from './main-table.ts'
+import { FAMILY_NAMES, HostError, type InterfaceChoice, type Selected, selectInterface } from './selection.ts'
 
-export interface ExternalInterface {
-  readonly name: string
-  readonly index: number
-  readonly mtu: number
-  /** Source address of outer packets. */
-  readonly address: Ip
+export interface HostInterfaces {
+  /** The interface that carries the outer packets. */
+  readonly external: {
+    readonly name: string
+    readonly index: number
+    readonly mtu: number
+    /** Sources of outer packets. */
+    readonly addresses: PerFamily<Ip>
+  }
   /** What peers send to: not local when the host is behind NAT. */
-  readonly publicIp: Ip
+  readonly publicIps: PerFamily<Ip>
+  readonly links: Links
+  /** Empty unless it was asked for. */
+  readonly underlay: readonly UnderlayRoute[]
+}
+
+/** All links by name. */
+export type Links = ReadonlyMap<string, { readonly mac: Mac | undefined; readonly addresses: readonly Ip[] }>
+
+/** Which facts are wanted. */
+export interface HostQuestion {
+  readonly choice: InterfaceChoice
+  /** Those of the network: the external interface must have an address of each. */
+  readonly families: readonly Family[]
+  /** Whether routes of the underlay matter. */
+  readonly underlay: boolean
 }
 
 /** Milliseconds: a change of an interface is several (address, route, up), which come within this time. */
 const SETTLE_TIME = 200
 
-/** No interface can be used. The message says which were looked at. */
-export class HostError extends Error {
-  override readonly name = 'HostError'
-}
+/** Links of a flannel network, of whatever backend: what goes over them is the overlay. */
+const OVERLAY_LINK = /^flannel/
 
-interface Interface {
-  readonly name: string
-  readonly index: number
-  readonly mtu: number
-  readonly mac: Mac | undefined
-  /** Usable ones, global before link-local. */
-  readonly addresses: Ip[]
-}
-
-/** How an operator says which interface: tried in this order, and the first that is found is taken. */
-export interface InterfaceChoice {
-  /** Names or IPs. */
-  readonly ifaces: readonly string[]
-  /** Matched against all addresses, then against all names. */
-  readonly regexes: readonly RegExp[]
-  /** The interface through which the kernel would reach this address. */
-  readonly canReach: Ip | undefined
-  /** What peers shall send to; undefined: the address of the interface. */
-  readonly publicIp: Ip | undefined
-}
-
-export type Links = ReadonlyMap<string, { readonly mac: Mac | undefined; readonly addresses: readonly Ip[] }>
-
-/**
- * The external interface, and all links by name with their IPv4 addresses.
- * @param netns Path of a network namespace; undefined for the process's own. @throws {HostError}
- */
+/** @param netns Path of a network namespace; undefined for the process's own. @throws {HostError} */
 export async function readInterfaces(
-  choice: InterfaceChoice,
+  { choice, families, underlay }: HostQuestion,
   netns?: string,
-): Promise<{ external: ExternalInterface; links: Links }> {
+): Promise<HostInterfaces> {
   const connection = Connection.open({ netns })
   try {
     const interfaces = await listInterfaces(connection)
-    const external = await readExternalInterface(connection, interfaces, choice)
-    const links = new Map(interfaces.map(({ name, mac, addresses }) => [name, { mac, addresses }]))
-    return { external, links }
+    let routes: readonly MainRoute[] | undefined
+    const readRoutes = async (): Promise<readonly MainRoute[]> =>
+      (routes ??= await readMainTable(connection, families))
+    const selected = await selectInterface(connection, { interfaces, families }, choice, readRoutes)
+    const { index } = selected.found
+    return {
+      ...describe(selected, families, choice),
+      links: new Map(interfaces.map((link) => [link.name, { mac: link.mac, addresses: allAddresses(link) }])),
+      underlay: underlay ? underlayRoutes(await readRoutes(), index, overlayLinks(interfaces)) : [],
+    }
   } finally {
     connection.close()
   }
 }
 
+/** @throws {HostError} when the interface has no address of a family. */
+function describe(
+  { found, addresses: chosen }: Selected,
+  families: readonly Family[],
+  choice: InterfaceChoice,
+): Pick<HostInterfaces, 'external' | 'publicIps'> {
+  const { name, index, mtu } = found
+  const addresses: Partial<Record<Family, Ip>> = {}
+  const publicIps: Partial<Record<Family, Ip>> = {}
+  for (const family of families) {
+    const own = chosen[family] ?? found.addresses[family][0]
+    if (own === undefined)
+      throw new HostError(`failed to find ${FAMILY_NAMES[family]} address for interface ${name}`)
+    const publicIp = choice.publicIps[family] ?? own
+    addresses[family] = found.addresses[family].includes(publicIp) ? publicIp : own
+    publicIps[family] = publicIp
+  }
+  return { external: { name, index, mtu, addresses }, publicIps }
+}
+
+function allAddresses({ addresses }: Interface): Ip[] {
+  return [...addresses.inet, ...addresses.inet6]
+}
+
+function overlayLinks(interfaces: readonly Interface[]): Set<number> {
+  return new Set(interfaces.filter(({ name }) => OVERLAY_LINK.test(name)).map(({ index }) => index))
+}
+
 /**
- * Yields when links, addresses or the routes that a choice looks at may have changed in the process's own namespace,
- * once for changes that come together; and once at first, for what changed before anybody watched.
+ * Yields when the facts may have changed in the process's own namespace, once for changes that come together; and once
+ * at first, for what changed before anybody watched.
  */
 export async function* watchInterfaces(
-  choice: InterfaceChoice,
+  question: HostQuestion,
   signal: AbortSignal,
 ): AsyncGenerator<void, void> {
-  const groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE]
+  const groups = [RTNLGRP_LINK, ...question.families.flatMap((family) => GROUPS[family])]
   const subscription = Subscription.open({ groups, signal })
   try {
     for (let matters = true; !signal.aborted; ) {
@@ -98,7 +127,8 @@ export async function* watchInterfaces(
       matters = subscription
         .drain()
         .some(
-          (event) => event.kind === 'overrun' || event.messages.some((message) => mayMatter(message, choice)),
+          (event) =>
+            event.kind === 'overrun' || event.messages.some((message) => mayMatter(message, question)),
         )
     }
   } finally {
@@ -106,136 +136,32 @@ export async function* watchInterfaces(
   }
 }
 
-/** Each lease brings a route, and of routes only a default route matters, or any for `canReach`. */
-function mayMatter({ type, payload }: Message, { canReach }: InterfaceChoice): boolean {
+const GROUPS = {
+  inet: [RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE],
+  inet6: [RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE],
+} as const satisfies Record<Family, readonly number[]>
+
+/** Each lease brings a route of ours, which never matters. */
+function mayMatter({ type, payload }: Message, { choice, underlay }: HostQuestion): boolean {
   if (type !== RTM_NEWROUTE && type !== RTM_DELROUTE) return true
-  return canReach !== undefined || decodeRoute(payload).destinationLength === 0
+  const { protocol, destinationLength, table } = decodeRoute(payload)
+  if (protocol === PROTOCOL) return false
+  return choice.canReach !== undefined || destinationLength === 0 || (underlay && table === MAIN_TABLE)
 }
 
 /** Whether the main table of the process's own namespace reaches the prefix through a gateway. */
-export async function hasGatewayRoute(prefix: Prefix): Promise<boolean> {
+export async function hasGatewayRoute(wanted: Prefix): Promise<boolean> {
   const connection = Connection.open()
   try {
+    const family = prefixFamily(wanted) === 'inet' ? AF_INET : AF_INET6
     let found = false
-    await connection.dump(getRoutes(AF_INET, { table: MAIN_TABLE }), ({ payload }) => {
+    await connection.dump(getRoutes(family, { table: MAIN_TABLE }), ({ payload }) => {
       const { destination, destinationLength, gateway, table } = decodeRoute(payload)
       if (destination === undefined || gateway === undefined || table !== MAIN_TABLE) return
-      found ||= prefixOf(destination, destinationLength) === prefix
+      found ||= prefixOf(destination, destinationLength) === wanted
     })
     return found
   } finally {
     connection.close()
   }
-}
-
-/**
- * flannel's selection: what the choice says; when it says nothing, the interface that has the public IP; else that of
- * the default route. IPv4 only, for now. @throws {HostError}
- */
-async function readExternalInterface(
-  connection: Connection,
-  interfaces: readonly Interface[],
-  choice: InterfaceChoice,
-): Promise<ExternalInterface> {
-  const { found, address: chosen } = await select(connection, interfaces, choice)
-  const { name, index, mtu, addresses } = found
-  const own = chosen ?? addresses[0]
-  if (own === undefined) throw new HostError(`failed to find IPv4 address for interface ${name}`)
-  const { publicIp = own } = choice
-  return { name, index, mtu, address: addresses.includes(publicIp) ? publicIp : own, publicIp }
-}
-
-interface Selected {
-  readonly found: Interface
-  /** Where the choice named one of its addresses. */
-  readonly address?: Ip | undefined
-}
-
-async function select(
-  connection: Connection,
-  interfaces: readonly Interface[],
-  choice: InterfaceChoice,
-): Promise<Selected> {
-  const { ifaces, regexes, canReach, publicIp } = choice
-  const listed = interfaces.map(({ name, addresses }) => `${name}:[${addresses.join(' ')}]`).join(', ')
-  for (const iface of ifaces) {
-    const selected = byName(interfaces, iface) ?? byAddress(interfaces, (ip) => ip === iface)
-    if (selected !== undefined) return selected
-  }
-  for (const regex of regexes) {
-    const named = interfaces.find(({ name }) => regex.test(name))
-    const selected = byAddress(interfaces, (ip) => regex.test(ip)) ?? (named && { found: named })
-    if (selected !== undefined) return selected
-  }
-  if (canReach !== undefined) return await reaching(connection, interfaces, canReach)
-  if (ifaces.length + regexes.length > 0) {
-    const wanted = [...ifaces, ...regexes].join(', ')
-    throw new HostError(`failed to find interface to use that matches ${wanted} (there are ${listed})`)
-  }
-  const local = publicIp && byAddress(interfaces, (ip) => ip === publicIp)
-  if (local !== undefined) return local
-  const index = await defaultRouteIndex(connection)
-  const found = interfaces.find((candidate) => candidate.index === index)
-  if (found !== undefined) return { found }
-  throw new HostError(
-    `there is no default route: -iface must say which interface to use (there are ${listed})`,
-  )
-}
-
-function byName(interfaces: readonly Interface[], wanted: string): Selected | undefined {
-  const found = interfaces.find(({ name }) => name === wanted)
-  return found && { found }
-}
-
-function byAddress(interfaces: readonly Interface[], matches: (ip: Ip) => boolean): Selected | undefined {
-  for (const found of interfaces) {
-    const address = found.addresses.find(matches)
-    if (address !== undefined) return { found, address }
-  }
-  return undefined
-}
-
-/** The interface, and the source address, that the kernel chooses for a packet to the address. */
-async function reaching(
-  connection: Connection,
-  interfaces: readonly Interface[],
-  destination: Ip,
-): Promise<Selected> {
-  try {
-    const { oif, preferredSource } = decodeRoute((await connection.get(getRoute(destination))).payload)
-    const found = interfaces.find(({ index }) => index === oif)
-    if (found !== undefined) return { found, address: preferredSource }
-  } catch (error) {
-    if (!(error instanceof NetlinkError)) throw error
-  }
-  throw new HostError(`-iface-can-reach is ${destination}: this host has no route to it`)
-}
-
-async function listInterfaces(connection: Connection): Promise<Interface[]> {
-  const interfaces = new Map<number, Interface>()
-  await connection.dump(getLinks(), ({ payload }) => {
-    const { index, name = '', mtu = 0, mac } = decodeLink(payload)
-    interfaces.set(index, { index, name, mtu, mac, addresses: [] })
-  })
-  const linkLocal: [Interface, Ip][] = []
-  await connection.dump(getAddresses(AF_INET), ({ payload }) => {
-    const { ifindex, flags, local } = decodeAddress(payload)
-    const found = interfaces.get(ifindex)
-    if (found === undefined || local === undefined || isLoopback(local) || (flags & IFA_F_DEPRECATED) !== 0)
-      return
-    if (isLinkLocal(local)) linkLocal.push([found, local])
-    else found.addresses.push(local)
-  })
-  for (const [found, ip] of linkLocal) found.addresses.push(ip)
-  return [...interfaces.values()]
-}
-
-/** The interface of the default route with the lowest metric. */
-async function defaultRouteIndex(connection: Connection): Promise<number | undefined> {
-  const routes: { oif: number; priority: number }[] = []
-  await connection.dump(getRoutes(AF_INET, { table: MAIN_TABLE }), ({ payload }) => {
-    const { destinationLength, oif, priority = 0, table } = decodeRoute(payload)
-    if (destinationLength === 0 && oif !== undefined && table === MAIN_TABLE) routes.push({ oif, priority })
-  })
-  return routes.sort((a, b) => a.priority - b.priority)[0]?.oif
 }

@@ -43,6 +43,8 @@ const RTA_GATEWAY = 5
 const RTA_PRIORITY = 6
 const RTA_PREFSRC = 7
 const RTA_TABLE = 15
+/** A gateway of another family than the route. */
+export const RTA_VIA = 18
 const RTA_NH_ID = 30
 
 const RTMSG = 12

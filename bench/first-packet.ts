@@ -88,14 +88,14 @@ function roundTrip(source: LabHost, destination: Ip, count: number): number[] {
   const lengths = new Uint32Array(1)
   try {
     return Array.from({ length: count }, (_, sequence) => {
-      const request = encodeEchoRequest(identifier, sequence, 56)
+      const request = encodeEchoRequest('inet', identifier, sequence, 56)
       const began = process.hrtime.bigint()
       socket.send(request)
       for (;;) {
         const received = socket.receive(slots, SLOT, lengths, TIMEOUT)
         const at = process.hrtime.bigint()
         if (received !== 1) throw new Error(`${destination} does not answer`)
-        const reply = decodeEchoReply(slots.subarray(0, lengths[0]))
+        const reply = decodeEchoReply('inet', slots.subarray(0, lengths[0]))
         if (reply?.identifier === identifier && reply.sequence === sequence) return Number(at - began) / 1e6
       }
     })

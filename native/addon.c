@@ -185,10 +185,18 @@ static napi_value construct_icmp(napi_env env, napi_callback_info info) {
     return throw_type(env, "destination must be a Uint8Array");
   }
   struct in_addr destination;
-  if (bytes.length != sizeof destination) return throw_range(env, "destination must have 4 bytes");
-  memcpy(&destination, bytes.data, sizeof destination);
+  struct in6_addr destination6;
   struct failure failure;
-  int fd = open_icmp(netns, destination, &failure);
+  int fd;
+  if (bytes.length == sizeof destination) {
+    memcpy(&destination, bytes.data, sizeof destination);
+    fd = open_icmp(netns, destination, &failure);
+  } else if (bytes.length == sizeof destination6) {
+    memcpy(&destination6, bytes.data, sizeof destination6);
+    fd = open_icmp6(netns, destination6, &failure);
+  } else {
+    return throw_range(env, "destination must have 4 or 16 bytes");
+  }
   return fd < 0 ? throw_failure(env, failure, netns) : wrap(env, this, fd);
 }
 

@@ -106,6 +106,14 @@ int open_icmp(const char *netns, struct in_addr destination, struct failure *fai
   return fd;
 }
 
+int open_icmp6(const char *netns, struct in6_addr destination, struct failure *failure) {
+  int fd = open_socket(netns, AF_INET6, SOCK_RAW, IPPROTO_ICMPV6, failure);
+  if (fd < 0) return -1;
+  struct sockaddr_in6 peer = { .sin6_family = AF_INET6, .sin6_addr = destination };
+  if (connect(fd, (struct sockaddr *)&peer, sizeof peer) < 0) return close_and_fail(fd, failure, "connect");
+  return fd;
+}
+
 int open_unix(const char *path, struct failure *failure) {
   struct sockaddr_un peer = { .sun_family = AF_UNIX };
   size_t length = strlen(path);

@@ -27,6 +27,9 @@ int open_netlink(const char *netns, int protocol, const uint32_t *groups, size_t
 /* A raw ICMP socket connected to the destination: what it receives begins with the IPv4 header. */
 int open_icmp(const char *netns, struct in_addr destination, struct failure *failure);
 
+/* A raw ICMPv6 socket connected to the destination: it receives without the IPv6 header, and the kernel sums. */
+int open_icmp6(const char *netns, struct in6_addr destination, struct failure *failure);
+
 /* A unix datagram socket connected to the path; a leading '@' stands for an abstract name (unix(7)). */
 int open_unix(const char *path, struct failure *failure);
 

@@ -57,7 +57,10 @@ export function openNetlink(options: NetlinkOptions): Socket {
   return new (loadAddon().NetlinkSocket)(netns, protocol, Uint32Array.from(groups), receiveBuffer)
 }
 
-/** A raw ICMP socket to the IPv4 address (4 bytes). What it receives begins with the IPv4 header. */
+/**
+ * A raw ICMP socket to the address (4 or 16 bytes). What it receives begins with the IPv4 header, and with that of ICMP
+ * for IPv6, where the kernel also fills in the checksum.
+ */
 export function openIcmp(netns: string | undefined, destination: Uint8Array): Socket {
   return new (loadAddon().IcmpSocket)(netns, destination)
 }

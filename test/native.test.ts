@@ -7,6 +7,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { Worker } from 'node:worker_threads'
+import { ipBytes, parseIp } from '../src/address/ip.ts'
 import { openIcmp, openNetlink, type Socket } from '../src/native.ts'
 
 const NETNS = `twn-native-${process.pid}`
@@ -306,6 +307,26 @@ test('an ICMP socket sends to its destination and receives what comes from there
       types.push(slot[20])
     }
     assert.deepEqual(types, [8, 0], 'the request, since this is loopback, and the reply')
+  } finally {
+    socket.close()
+  }
+})
+
+test('an ICMPv6 socket receives without the IPv6 header, and what it sends gets a checksum', async () => {
+  execFileSync('ip', ['-n', NETNS, 'link', 'set', 'lo', 'up'])
+  const socket = openIcmp(NETNS_PATH, ipBytes(parseIp('::1')))
+  try {
+    socket.send(Uint8Array.of(128, 0, 0, 0, 0x12, 0x34, 0, 1))
+    const types: (number | undefined)[] = []
+    while (types.length < 2) {
+      assert.equal(await socket.readable(), true)
+      const slot = new Uint8Array(64)
+      const lengths = new Uint32Array(1)
+      assert.equal(socket.receive(slot, 64, lengths, 1000), 1)
+      assert.deepEqual([lengths[0], ...slot.subarray(4, 8)], [8, 0x12, 0x34, 0, 1])
+      types.push(slot[0])
+    }
+    assert.deepEqual(types, [128, 129], 'the request, since this is loopback, and the reply')
   } finally {
     socket.close()
   }

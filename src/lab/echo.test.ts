@@ -9,7 +9,7 @@ test('the checksum is that of RFC 1071', () => {
 })
 
 test('a request has type 8, its identity in big endian, and a checksum', () => {
-  const bytes = encodeEchoRequest(0x1234, 0xfffe, 3)
+  const bytes = encodeEchoRequest('inet', 0x1234, 0xfffe, 3)
   assert.deepEqual([...bytes.subarray(0, 2)], [8, 0])
   assert.deepEqual([...bytes.subarray(4)], [0x12, 0x34, 0xff, 0xfe, 0, 1, 2])
   assert.equal(checksum(bytes), 0)
@@ -17,7 +17,7 @@ test('a request has type 8, its identity in big endian, and a checksum', () => {
 
 test('a reply is read behind an IPv4 header of any length', () => {
   for (const headerLength of [20, 24]) {
-    assert.deepEqual(decodeEchoReply(reply(headerLength)), {
+    assert.deepEqual(decodeEchoReply('inet', reply(headerLength)), {
       from: '10.10.11.2',
       ttl: 62,
       identifier: 0x1234,
@@ -30,14 +30,31 @@ test('a reply is read behind an IPv4 header of any length', () => {
 test('what is no whole echo reply is not read', () => {
   const whole = reply(20)
   for (let length = 0; length < whole.length; length++) {
-    assert.equal(decodeEchoReply(whole.subarray(0, length)), undefined, `${length} bytes`)
+    assert.equal(decodeEchoReply('inet', whole.subarray(0, length)), undefined, `${length} bytes`)
   }
   const request = Uint8Array.from(whole)
-  request.set(encodeEchoRequest(0x1234, 7, 4), 20)
-  assert.equal(decodeEchoReply(request), undefined, 'an echo request')
+  request.set(encodeEchoRequest('inet', 0x1234, 7, 4), 20)
+  assert.equal(decodeEchoReply('inet', request), undefined, 'an echo request')
   const damaged = Uint8Array.from(whole)
   damaged[damaged.length - 1] = 0xff
-  assert.equal(decodeEchoReply(damaged), undefined, 'a wrong checksum')
+  assert.equal(decodeEchoReply('inet', damaged), undefined, 'a wrong checksum')
+})
+
+test('of IPv6, the kernel takes the IP header away and sums', () => {
+  const request = encodeEchoRequest('inet6', 0x1234, 7, 4)
+  assert.deepEqual([...request.subarray(0, 4)], [128, 0, 0, 0])
+  assert.equal(decodeEchoReply('inet6', request), undefined, 'an echo request')
+  const icmp = Uint8Array.from(request)
+  icmp[0] = 129
+  assert.deepEqual(decodeEchoReply('inet6', icmp), {
+    from: undefined,
+    ttl: undefined,
+    identifier: 0x1234,
+    sequence: 7,
+    length: 12,
+  })
+  assert.equal(decodeEchoReply('inet6', icmp.subarray(0, 7)), undefined, 'too short')
+  assert.equal(decodeEchoReply('inet', icmp), undefined, 'of another family')
 })
 
 /** From 10.10.11.2 with TTL 62. */
@@ -46,7 +63,7 @@ function reply(headerLength: number): Uint8Array {
   packet[0] = 0x40 | (headerLength / 4)
   packet[8] = 62
   packet.set([10, 10, 11, 2], 12)
-  const icmp = encodeEchoRequest(0x1234, 7, 4)
+  const icmp = encodeEchoRequest('inet', 0x1234, 7, 4)
   icmp.set([0, 0, 0, 0])
   const sum = checksum(icmp)
   icmp.set([sum >> 8, sum & 0xff], 2)

@@ -1,16 +1,20 @@
-/** ICMP echo (RFC 792) as bytes: u8 type, u8 code, u16 checksum, u16 identifier, u16 sequence, all big endian. */
+/**
+ * ICMP echo (RFC 792, and RFC 4443 for IPv6) as bytes: u8 type, u8 code, u16 checksum, u16 identifier, u16 sequence, all
+ * big endian.
+ */
 
-import { type Ip, formatIp } from '../address/ip.ts'
+import { type Family, type Ip, formatIp } from '../address/ip.ts'
 
-const ECHO_REPLY = 0
-const ECHO_REQUEST = 8
+const ECHO_REPLY = { inet: 0, inet6: 129 } as const satisfies Record<Family, number>
+const ECHO_REQUEST = { inet: 8, inet6: 128 } as const satisfies Record<Family, number>
 const HEADER = 8
 /** `struct iphdr` without options. */
 const IPV4_HEADER = 20
 
 export interface EchoReply {
-  readonly from: Ip
-  readonly ttl: number
+  /** Undefined of IPv6, where a raw socket gives no IP header: who it is connected to. */
+  readonly from: Ip | undefined
+  readonly ttl: number | undefined
   readonly identifier: number
   /** Modulo 2^16. */
   readonly sequence: number
@@ -18,29 +22,35 @@ export interface EchoReply {
   readonly length: number
 }
 
-/** An echo request; `dataLength` bytes that count up follow the header. */
-export function encodeEchoRequest(identifier: number, sequence: number, dataLength: number): Uint8Array {
+/** An echo request; `dataLength` bytes that count up follow the header. The kernel puts in the checksum of ICMPv6. */
+export function encodeEchoRequest(
+  family: Family,
+  identifier: number,
+  sequence: number,
+  dataLength: number,
+): Uint8Array {
   const bytes = Uint8Array.from({ length: HEADER + dataLength }, (_, i) => i - HEADER)
   const view = new DataView(bytes.buffer)
-  view.setUint8(0, ECHO_REQUEST)
+  view.setUint8(0, ECHO_REQUEST[family])
   view.setUint8(1, 0)
   view.setUint16(2, 0)
   view.setUint16(4, identifier)
   view.setUint16(6, sequence)
-  view.setUint16(2, checksum(bytes))
+  if (family === 'inet') view.setUint16(2, checksum(bytes))
   return bytes
 }
 
-/** What a raw socket receives, IPv4 header included; undefined when it is anything but a whole echo reply. */
-export function decodeEchoReply(packet: Uint8Array): EchoReply | undefined {
-  const headerLength = ((packet[0] ?? 0) & 0xf) * 4
+/** What a raw socket receives; undefined when it is anything but a whole echo reply. */
+export function decodeEchoReply(family: Family, packet: Uint8Array): EchoReply | undefined {
+  const headerLength = family === 'inet' ? ((packet[0] ?? 0) & 0xf) * 4 : 0
   const icmp = packet.subarray(headerLength)
-  if (headerLength < IPV4_HEADER || icmp.length < HEADER) return undefined
-  if (icmp[0] !== ECHO_REPLY || icmp[1] !== 0 || checksum(icmp) !== 0) return undefined
+  if ((family === 'inet' && headerLength < IPV4_HEADER) || icmp.length < HEADER) return undefined
+  if (icmp[0] !== ECHO_REPLY[family] || icmp[1] !== 0) return undefined
+  if (family === 'inet' && checksum(icmp) !== 0) return undefined
   const view = new DataView(icmp.buffer, icmp.byteOffset)
   return {
-    from: formatIp(packet.subarray(12, 16)),
-    ttl: packet[8] ?? 0,
+    from: family === 'inet' ? formatIp(packet.subarray(12, 16)) : undefined,
+    ttl: family === 'inet' ? packet[8] : undefined,
     identifier: view.getUint16(4),
     sequence: view.getUint16(6),
     length: icmp.length,

@@ -5,7 +5,7 @@
 
 import { randomInt } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Ip, ipBytes } from '../address/ip.ts'
+import { type Family, type Ip, ipBytes, ipFamily } from '../address/ip.ts'
 import { openIcmp, type Socket } from '../native.ts'
 import { decodeEchoReply, encodeEchoRequest } from './echo.ts'
 
@@ -34,7 +34,8 @@ export interface Reply {
   readonly from: Ip
   /** From 1, and not modulo 2^16. */
   readonly sequence: number
-  readonly ttl: number
+  /** Of IPv4 only. */
+  readonly ttl: number | undefined
   /** Bytes of ICMP. */
   readonly length: number
   /** Round trip in milliseconds. */
@@ -53,7 +54,7 @@ export interface PingResult {
 /** Sends echo requests and waits for their replies; `onReply` hears of each as it comes. */
 export async function ping(options: PingOptions, onReply?: (reply: Reply) => void): Promise<PingResult> {
   const socket = openIcmp(options.netns, ipBytes(options.destination))
-  const pinger = new Pinger(socket, onReply)
+  const pinger = new Pinger(socket, options.destination, onReply)
   const receiving = pinger.receive()
   try {
     await sendAll(pinger, options)
@@ -88,6 +89,8 @@ async function pause(duration: number, signal: AbortSignal | undefined): Promise
 /** One run: what was sent when, and what came back. */
 class Pinger {
   readonly #socket: Socket
+  readonly #destination: Ip
+  readonly #family: Family
   readonly #onReply: ((reply: Reply) => void) | undefined
   /** Tells our replies from those of another ping to the same address. */
   readonly #identifier = randomInt(0x10000)
@@ -100,8 +103,10 @@ class Pinger {
   readonly #errors = new Set<string>()
   #sent = 0
 
-  constructor(socket: Socket, onReply: ((reply: Reply) => void) | undefined) {
+  constructor(socket: Socket, destination: Ip, onReply: ((reply: Reply) => void) | undefined) {
     this.#socket = socket
+    this.#destination = destination
+    this.#family = ipFamily(destination)
     this.#onReply = onReply
   }
 
@@ -115,7 +120,7 @@ class Pinger {
     this.#waiting.set(key, { sequence, at })
     this.#sent++
     try {
-      this.#socket.send(encodeEchoRequest(this.#identifier, key, DATA_LENGTH))
+      this.#socket.send(encodeEchoRequest(this.#family, this.#identifier, key, DATA_LENGTH))
     } catch (error) {
       this.#giveUp(key)
       this.#errors.add((error as Error).message)
@@ -151,12 +156,12 @@ class Pinger {
   }
 
   #match(packet: Uint8Array, at: number): void {
-    const echo = decodeEchoReply(packet)
+    const echo = decodeEchoReply(this.#family, packet)
     if (echo === undefined || echo.identifier !== this.#identifier) return
     const request = this.#waiting.get(echo.sequence)
     if (request === undefined) return
     this.#waiting.delete(echo.sequence)
-    const { from, ttl, length } = echo
+    const { from = this.#destination, ttl, length } = echo
     const reply: Reply = { from, ttl, length, sequence: request.sequence, time: at - request.at }
     this.#replies.push(reply)
     this.#onReply?.(reply)
@@ -171,7 +176,8 @@ class Pinger {
 }
 
 export function formatReply({ length, from, sequence, ttl, time }: Reply): string {
-  return `${length} bytes from ${from}: icmp_seq=${sequence} ttl=${ttl} time=${time.toFixed(3)} ms`
+  const hops = ttl === undefined ? '' : ` ttl=${ttl}`
+  return `${length} bytes from ${from}: icmp_seq=${sequence}${hops} time=${time.toFixed(3)} ms`
 }
 
 /** The last lines of ping(8). */

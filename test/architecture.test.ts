@@ -24,6 +24,7 @@ interface Rule {
 const STATE = 'state.ts'
 const ADDRESS = 'address/*'
 const NETWORK_CONFIG = 'config/network-config.ts'
+const COMMANDS = 'backend/{extension-commands,lease-queue}.ts'
 const LEASE_MODEL = 'lease/{lease,allocate,registry,admission,claims,grace,entries}.ts'
 
 const RULES: readonly Rule[] = [
@@ -70,8 +71,14 @@ const RULES: readonly Rule[] = [
     why: 'a registry keeps leases; it knows neither backends nor the kernel',
   },
   {
+    files: [COMMANDS],
+    may: ['backend/*', 'kernel/bell.ts', 'status/printable.ts', 'lease/lease.ts', NETWORK_CONFIG, ADDRESS],
+    pure: false,
+    why: "a companion acts beside the kernel's tables, one lease after the other; what it says ends in the log",
+  },
+  {
     files: ['backend/*'],
-    may: [STATE, 'lease/lease.ts', NETWORK_CONFIG, ADDRESS],
+    may: [COMMANDS, STATE, 'lease/lease.ts', NETWORK_CONFIG, ADDRESS],
     pure: true,
     why: 'a backend turns leases into desired state; how the kernel is told is not its business',
   },

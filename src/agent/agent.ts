@@ -8,28 +8,45 @@ import { Reconciler } from '../kernel/reconcile.ts'
 import { Grace } from '../lease/grace.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Scope } from '../state.ts'
-import type { Journal } from '../status/journal.ts'
-import { type AgentOptions, joinNetwork } from './join.ts'
+import type { Journal, Membership } from '../status/journal.ts'
+import { type AgentOptions, joinNetwork, leave } from './join.ts'
 import { LeaseLost, Network } from './network.ts'
 
 /** Runs until the signal. @throws {LeaseLost} {@link HostError} {@link RegistryError} what only an operator can mend. */
 export async function runAgent(options: AgentOptions, journal: Journal, signal: AbortSignal): Promise<void> {
   const grace = new Grace(options.grace)
-  let lease: Lease | undefined
-  while (!signal.aborted) {
-    const membership = await joinNetwork(options, lease, journal, signal)
-    if (membership === undefined) return
-    const { backend } = membership
-    try {
-      if (lease !== undefined && membership.lease.key !== lease.key) {
-        throw new LeaseLost(lease, `; the registry gave ${membership.lease.key}`)
-      }
-      await new Network(options, membership, grace, journal, signal).follow()
-    } catch (error) {
-      if (error instanceof LeaseLost) await withdraw(backend.scope)
-      throw error
+  let joined: Membership | undefined
+  try {
+    while (!signal.aborted) {
+      const lease = joined?.lease
+      const membership = await joinNetwork(options, joined, journal, signal)
+      if (membership === undefined) return
+      joined = membership
+      await follow(options, membership, lease, grace, journal, signal)
     }
-    lease = membership.lease
+  } finally {
+    if (joined !== undefined) await leave(joined, journal)
+  }
+}
+
+/** @param previous The lease that the agent had before it joined this time. */
+async function follow(
+  options: AgentOptions,
+  membership: Membership,
+  previous: Lease | undefined,
+  grace: Grace,
+  journal: Journal,
+  signal: AbortSignal,
+): Promise<void> {
+  const { backend, lease } = membership
+  try {
+    if (previous !== undefined && lease.key !== previous.key) {
+      throw new LeaseLost(previous, `; the registry gave ${lease.key}`)
+    }
+    await new Network(options, membership, grace, journal, signal).follow()
+  } catch (error) {
+    if (error instanceof LeaseLost) await withdraw(backend.scope)
+    throw error
   }
 }
 

@@ -2,12 +2,11 @@
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BackendError } from '../backend/backend.ts'
-import { openBackend } from '../backend/table.ts'
+import { checkBackend, openBackend } from '../backend/table.ts'
 import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
 import { readSubnetFile } from '../config/subnet-file.ts'
 import { readInterfaces } from '../kernel/host.ts'
 import { HostError, type InterfaceChoice } from '../kernel/selection.ts'
-import type { Lease } from '../lease/lease.ts'
 import { type LeaseRegistry, RegistryError } from '../lease/registry.ts'
 import type { Journal, Membership } from '../status/journal.ts'
 import { familiesOf } from './overlay.ts'
@@ -37,12 +36,13 @@ const RETRY_INTERVAL = 1000
 
 /**
  * Undefined when the signal comes first.
- * @param current The lease that this agent holds: it is kept, also under another public IP.
+ * @param previous What this agent had joined: its lease is kept, also under another public IP; its backend is stopped
+ *   when the next one can be opened.
  * @throws {HostError} {@link RegistryError} what only an operator can mend.
  */
 export async function joinNetwork(
   options: AgentOptions,
-  current: Lease | undefined,
+  previous: Membership | undefined,
   journal: Journal,
   signal: AbortSignal,
 ): Promise<Membership | undefined> {
@@ -50,7 +50,7 @@ export async function joinNetwork(
   while (!signal.aborted) {
     try {
       const text = await registry.readConfig(signal)
-      if (text !== undefined) return await acquire(options, text, current, journal, signal)
+      if (text !== undefined) return await acquire(options, text, previous, journal, signal)
       journal.waiting(
         `there is no network config in ${registry.name} yet: write one with \`tweed config put\``,
       )
@@ -60,7 +60,7 @@ export async function joinNetwork(
         error instanceof ConfigError ||
         error instanceof BackendError ||
         (error instanceof RegistryError && error.code === 'unavailable') ||
-        (error instanceof HostError && current !== undefined)
+        (error instanceof HostError && previous !== undefined)
       if (!passing) throw error
       journal.waiting(error.message)
     }
@@ -74,10 +74,20 @@ export async function pause(signal: AbortSignal): Promise<void> {
   await sleep(RETRY_INTERVAL, undefined, { signal }).catch(() => undefined)
 }
 
+/** Ends what the backend does beside the kernel's tables. What cannot be ended is said, and left. */
+export async function leave({ backend }: Pick<Membership, 'backend'>, journal: Journal): Promise<void> {
+  try {
+    await backend.companion?.stopped()
+  } catch (error) {
+    if (!(error instanceof BackendError)) throw error
+    journal.notStopped(error.message)
+  }
+}
+
 async function acquire(
   options: AgentOptions,
   configText: string,
-  current: Lease | undefined,
+  left: Membership | undefined,
   journal: Journal,
   signal: AbortSignal,
 ): Promise<Membership> {
@@ -85,12 +95,21 @@ async function acquire(
   journal.foundConfig(config)
   const question = { choice: options.interface, families: familiesOf(config.ranges), underlay: true }
   const host = await readInterfaces(question)
-  const backend = await openBackend(config, host)
-  const previous = await readSubnetFile(options.subnetFile)
-  const { publicIps } = host
-  const attributes = { publicIps, backendType: backend.leaseType, backendData: backend.advertised }
-  const lease = await options.registry.acquire({ config, attributes, previous, current }, signal)
-  const membership = { config, configText, host, backend, lease }
-  journal.joined(membership)
-  return membership
+  checkBackend(config, host)
+  if (left !== undefined) await leave(left, journal)
+  const backend = await openBackend(config, host, signal)
+  try {
+    const previous = await readSubnetFile(options.subnetFile)
+    const { publicIps } = host
+    const attributes = { publicIps, backendType: backend.leaseType, backendData: backend.advertised }
+    const request = { config, attributes, previous, current: left?.lease }
+    const lease = await options.registry.acquire(request, signal)
+    await backend.companion?.started(lease, signal)
+    const membership = { config, configText, host, backend, lease }
+    journal.joined(membership)
+    return membership
+  } catch (error) {
+    await leave({ backend }, journal)
+    throw error
+  }
 }

@@ -75,6 +75,7 @@ export class Network {
     const tasks = [
       this.#followLeases(),
       this.#followKernel(),
+      this.#followCompanion(),
       this.#followHost(),
       this.#followFirewall(),
       this.#holdLease(),
@@ -128,6 +129,13 @@ export class Network {
     } finally {
       this.#programmed.resolve(false)
     }
+  }
+
+  /** What the backend does beside the kernel's tables. Nothing is exchanged before the first snapshot. */
+  async #followCompanion(): Promise<void> {
+    const { companion } = this.#membership.backend
+    if (companion === undefined) return
+    for await (const step of companion.run(this.#signal)) this.#journal.step(step, companion.failures)
   }
 
   /** The external interface may get another address or MTU, and may go and come back. */
@@ -232,14 +240,16 @@ export class Network {
   #admit(snapshot: LeaseSnapshot, reconciler: Reconciler): void {
     const changes = this.#admission.update(snapshot)
     const { backend } = this.#membership
-    const removed: Share[] = []
-    const added: Share[] = []
+    const removed: Lease[] = []
+    const added: Lease[] = []
     for (const { before, after } of changes.values()) {
-      if (before?.kind === 'admitted') removed.push(backend.peer(before.lease))
-      if (after?.kind === 'admitted') added.push(backend.peer(after.lease))
+      if (before?.kind === 'admitted') removed.push(before.lease)
+      if (after?.kind === 'admitted') added.push(after.lease)
     }
     this.#journal.snapshot(snapshot, this.#admission.outcomes, changes)
-    reconciler.exchange(removed, added)
+    const share = (lease: Lease): Share => backend.peer(lease)
+    reconciler.exchange(removed.map(share), added.map(share))
+    backend.companion?.exchange(removed, added)
   }
 
   /** What went wrong; empty when nothing did. */

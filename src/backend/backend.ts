@@ -8,7 +8,7 @@ import type { Family, Ip, PerFamily } from '../address/ip.ts'
 import type { Mac } from '../address/mac.ts'
 import type { Prefix } from '../address/prefix.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
-import type { Lease } from '../lease/lease.ts'
+import type { Lease, LeaseKey } from '../lease/lease.ts'
 import type { Scope, Share } from '../state.ts'
 
 /** What a plan needs to know of this host, read once by kernel/host.ts. */
@@ -74,6 +74,31 @@ export interface Backend {
   own(lease: Lease): Share
   /** The share of a peer's lease that was judged good. */
   peer(lease: Lease): Share
+  /** What is done beside the kernel's tables; undefined: nothing is. */
+  readonly companion?: Companion
+}
+
+/** The part of a backend that acts by itself: it runs commands, or speaks to a daemon. */
+export interface Companion {
+  /** Our lease was acquired; no peer is known yet. @throws {BackendError} */
+  started(lease: Lease, signal?: AbortSignal): Promise<void>
+  /** Peers' leases that are used no more, and those that are now. Returns at once. */
+  exchange(removed: readonly Lease[], added: readonly Lease[]): void
+  /** Until the signal: does what was exchanged, in its order, and tells each step. What failed is tried again. */
+  run(signal: AbortSignal): AsyncIterable<CompanionStep>
+  /** What failed last and is to be tried again: why, by lease. */
+  readonly failures: ReadonlyMap<LeaseKey, string>
+  /** Ends what was opened and started. A second call does nothing. @throws {BackendError} */
+  stopped(): Promise<void>
+}
+
+export interface CompanionStep {
+  /** `command`, as in metrics. */
+  readonly kind: string
+  readonly verb: 'add' | 'delete'
+  readonly lease: Lease
+  /** Why it failed; empty when it did not. */
+  readonly error: string
 }
 
 /** `claims` are exclusive: two leases that claim the same name with different values contradict each other. */
@@ -89,7 +114,7 @@ export interface BackendOpener {
   /** Pure: whether the config can be used. @throws {ConfigError} */
   check(config: NetworkConfig, host: HostFacts): void
   /** Checks, then does what is needed. @throws {ConfigError} {@link BackendError} */
-  open(config: NetworkConfig, host: HostFacts): Promise<Backend>
+  open(config: NetworkConfig, host: HostFacts, signal?: AbortSignal): Promise<Backend>
 }
 
 /** What a backend needs of this machine cannot be had: an operator must mend it, and meanwhile it is tried again. */

@@ -3,6 +3,7 @@
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import { alloc } from './alloc.ts'
 import type { Backend, BackendFactory, BackendOpener, HostFacts } from './backend.ts'
+import { extension } from './extension-commands.ts'
 import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
 import { vxlan } from './vxlan.ts'
@@ -14,6 +15,7 @@ const BACKENDS: ReadonlyMap<string, BackendFactory | BackendOpener> = new Map<
   ['vxlan', vxlan],
   ['host-gw', hostGw],
   ['ipip', ipip],
+  ['extension', extension],
   ['alloc', alloc],
 ])
 
@@ -25,9 +27,13 @@ export function checkBackend(config: NetworkConfig, host: HostFacts): void {
 }
 
 /** @throws {ConfigError} for an unknown type, or settings that the backend cannot use. {@link BackendError} */
-export async function openBackend(config: NetworkConfig, host: HostFacts): Promise<Backend> {
+export async function openBackend(
+  config: NetworkConfig,
+  host: HostFacts,
+  signal?: AbortSignal,
+): Promise<Backend> {
   const entry = find(config)
-  return typeof entry === 'function' ? entry(config, host) : await entry.open(config, host)
+  return typeof entry === 'function' ? entry(config, host) : await entry.open(config, host, signal)
 }
 
 function find({ backend: { type } }: NetworkConfig): BackendFactory | BackendOpener {

@@ -3,7 +3,7 @@
  * for `tweed status`, health and metrics. It decides nothing.
  */
 
-import type { Backend, HostFacts } from '../backend/backend.ts'
+import type { Backend, CompanionStep, HostFacts } from '../backend/backend.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
 import type { Outcome, OutcomeChanges } from '../lease/admission.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
@@ -217,6 +217,31 @@ export class Journal {
     this.#tellRefusedMisses(report.misses.refused)
   }
 
+  /** What the backend did beside the kernel's tables. @param failures All that is to be tried again. */
+  step(step: CompanionStep, failures: ReadonlyMap<LeaseKey, string>): void {
+    const { kind, verb, lease, error } = step
+    const name = `${kind} ${verb}`
+    this.#counters.operations++
+    this.operations.set(name, (this.operations.get(name) ?? 0) + 1)
+    if (error !== '') {
+      this.#counters.failures++
+      this.operationFailures.set(name, (this.operationFailures.get(name) ?? 0) + 1)
+    }
+    this.#peers.stepFailures = failures
+    const topic = `${name} ${lease.key}`
+    const facts = { subnet: lease.subnets.inet ?? lease.subnets.inet6 }
+    this.#say(topic, error, () => {
+      if (error === '') this.#log.info(facts, `${name} succeeded`)
+      else this.#log.error(facts, error)
+    })
+    if (error === '') this.#said.delete(topic)
+  }
+
+  /** What the backend did beside the kernel's tables could not be ended. */
+  notStopped(why: string): void {
+    this.#log.error(why)
+  }
+
   subnetFile(path: string, fault: string): void {
     this.#subnetFileFault = fault
     this.#say('subnet file', fault, () => {
@@ -230,7 +255,7 @@ export class Journal {
 
   /** Why the agent is not ready; empty when it is. */
   get problems(): string[] {
-    const own = this.#peers.own(this.#failures, this.#shareOf).map(tellFailure)
+    const own = this.#peers.own(this.#failures, this.#shareOf)
     return [
       this.#waiting,
       this.#registryFault && `registry: ${this.#registryFault}`,
@@ -244,7 +269,7 @@ export class Journal {
   }
 
   get ready(): boolean {
-    return this.problems.length === 0 && this.#failures.size === 0
+    return this.problems.length === 0 && this.#failures.size === 0 && this.#peers.stepFailures.size === 0
   }
 
   get counters(): Counters {

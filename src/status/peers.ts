@@ -12,12 +12,16 @@ export type ShareOf = (lease: Lease) => Share
 
 type Failures = ReadonlyMap<Key, Failure>
 
+/** What failed beside the kernel's tables, by lease. */
+type StepFailures = ReadonlyMap<LeaseKey, string>
+
 export class Peers {
   /** Both are those of who judges the leases, and change with what is known. */
   #leases: ReadonlyMap<LeaseKey, Lease> = new Map()
   #outcomes: ReadonlyMap<LeaseKey, Outcome> = new Map()
   /** Entries that could not be read as leases, with the reason. */
   #malformed: ReadonlyMap<string, string> = new Map()
+  stepFailures: StepFailures = new Map()
 
   /** Leases, our own among them. */
   get size(): number {
@@ -38,10 +42,12 @@ export class Peers {
     this.#malformed = malformed
   }
 
-  /** The failures that are no peer's, but ours. */
-  own(failures: Failures, shareOf: ShareOf): Failure[] {
+  /** The failures that are no peer's, but ours, or those of a lease that is gone. */
+  own(failures: Failures, shareOf: ShareOf): string[] {
     const theirs = this.#failed(failures, shareOf)
-    return [...failures].filter(([key]) => !theirs.keys.has(key)).map(([, failure]) => failure)
+    const own = [...failures].filter(([key]) => !theirs.keys.has(key))
+    const steps = [...this.stepFailures].filter(([key]) => this.#outcomes.get(key)?.kind !== 'admitted')
+    return [...own.map(([, failure]) => tellFailure(failure)), ...steps.map(([, why]) => why)]
   }
 
   /** How many leases of other hosts are in each state. */
@@ -68,7 +74,7 @@ export class Peers {
       }
       const failure = failed.get(key)
       const state = failure === undefined ? 'in sync' : 'failed'
-      statuses.push({ subnet, publicIp, state, why: failure === undefined ? '' : tellFailure(failure) })
+      statuses.push({ subnet, publicIp, state, why: failure ?? '' })
     }
     for (const [name, why] of this.#malformed) {
       statuses.push({ subnet: printable(name), publicIp: '', state: 'refused', why: printable(why) })
@@ -77,8 +83,8 @@ export class Peers {
   }
 
   /** The failures that are a peer's: their keys, and one for each lease. Looks at the leases only when there are any. */
-  #failed(failures: Failures, shareOf: ShareOf): { leases: Map<LeaseKey, Failure>; keys: Set<Key> } {
-    const leases = new Map<LeaseKey, Failure>()
+  #failed(failures: Failures, shareOf: ShareOf): { leases: Map<LeaseKey, string>; keys: Set<Key> } {
+    const leases = new Map(this.stepFailures)
     const keys = new Set<Key>()
     if (failures.size === 0) return { leases, keys }
     for (const [lease, outcome] of this.#outcomes) {
@@ -87,7 +93,7 @@ export class Peers {
         const failure = failures.get(key)
         if (failure === undefined) continue
         keys.add(key)
-        leases.set(lease, leases.get(lease) ?? failure)
+        leases.set(lease, leases.get(lease) ?? tellFailure(failure))
       }
     }
     return { leases, keys }

@@ -6,6 +6,7 @@
  */
 
 import type { Family, Ip, PerFamily } from './address/ip.ts'
+import type { Secret, WireguardKey } from './address/key.ts'
 import type { Mac } from './address/mac.ts'
 import type { Prefix } from './address/prefix.ts'
 
@@ -19,7 +20,7 @@ export const MAIN_TABLE = 254
 export const DEFAULT_METRIC: Readonly<Record<Family, number>> = { inet: 0, inet6: 1024 }
 
 /** What is particular to one kind of link. */
-export type Tunnel = Vxlan | Ipip
+export type Tunnel = Vxlan | Ipip | Wireguard
 
 /** Booleans and numbers are the kernel's IFLA_VXLAN_* attributes. */
 export interface Vxlan {
@@ -47,6 +48,17 @@ export interface Ipip {
   readonly local: Ip
   /** Undefined: any, each packet goes to the gateway of its route. */
   readonly remote: Ip | undefined
+}
+
+/** A WireGuard device. Whether the kernel has it or a process (wireguard-go, whose link is a TUN) makes no difference. */
+export interface Wireguard {
+  readonly type: 'wireguard'
+  /** Undefined before the device has a private key. */
+  readonly publicKey: WireguardKey | undefined
+  /** What gives it that public key. Undefined on one that was read: the public key says as much. */
+  readonly privateKey: Secret | undefined
+  /** UDP. */
+  readonly listenPort: number
 }
 
 export interface Link {
@@ -122,7 +134,23 @@ export interface FdbEntry {
   readonly destination: Ip | undefined
 }
 
-export type Entry = Link | Address | Nexthop | Route | Neighbour | FdbEntry
+/** A peer of a WireGuard device. Of one device no two peers have the same allowed IP: who is given it takes it away. */
+export interface Peer {
+  readonly kind: 'peer'
+  readonly link: string
+  readonly publicKey: WireguardKey
+  readonly presharedKey: Secret | undefined
+  /** Where its datagrams go, until the peer is heard from elsewhere; undefined: not known. */
+  readonly endpoint: Ip | undefined
+  /** UDP, of the endpoint. */
+  readonly port: number | undefined
+  /** Seconds between two packets that keep the way open through NAT; 0: none. */
+  readonly keepalive: number
+  /** What is sent to it and taken from it. Sorted. */
+  readonly allowedIps: readonly Prefix[]
+}
+
+export type Entry = Link | Address | Nexthop | Route | Neighbour | FdbEntry | Peer
 export type Kind = Entry['kind']
 
 declare const keyBrand: unique symbol
@@ -145,6 +173,8 @@ export function keyOf(entry: Entry): Key {
       return neighbourKey(entry.link, entry.ip)
     case 'fdb':
       return fdbKey(entry.link, entry.mac)
+    case 'peer':
+      return join('peer', entry.link, entry.publicKey)
     default:
       return entry satisfies never
   }
@@ -200,6 +230,8 @@ export interface Scope {
   readonly onDemand: ReadonlySet<string>
   /** Links whose FDB entries are answered on demand too. A subset of `onDemand`. */
   readonly fdbOnDemand: ReadonlySet<string>
+  /** Links that are WireGuard devices, whose peers are ours. A subset of `links`; undefined: none. */
+  readonly wireguard?: ReadonlySet<string>
   /**
    * The external interface, which is not ours: only routes to our networks are, with our protocol number. Undefined where
    * a plan has none.

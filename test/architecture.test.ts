@@ -77,6 +77,12 @@ const RULES: readonly Rule[] = [
     why: "a companion acts beside the kernel's tables, one lease after the other; what it says ends in the log",
   },
   {
+    files: ['backend/table.ts', 'backend/wireguard-key.ts'],
+    may: ['backend/*', NETWORK_CONFIG, ADDRESS],
+    pure: false,
+    why: 'what a backend needs of the machine (a key file) is had before it is made; the list knows whom to open',
+  },
+  {
     files: ['backend/*'],
     may: [COMMANDS, STATE, 'lease/lease.ts', NETWORK_CONFIG, ADDRESS],
     pure: true,
@@ -101,7 +107,9 @@ const RULES: readonly Rule[] = [
     why: 'the codec speaks of the kernel alone: it could be published on its own',
   },
   {
-    files: ['kernel/{diff,ownership,answers,cells,dependents,nexthops,desired,unanswered,retries}.ts'],
+    files: [
+      'kernel/{diff,ownership,answers,cells,dependents,nexthops,desired,unanswered,retries,roaming}.ts',
+    ],
     may: [STATE, ADDRESS],
     pure: true,
     why: 'what is to be done is decided without a kernel, so that it can be tested as a law',
@@ -212,6 +220,7 @@ const LONGEST = 350
 const LONG: Readonly<Record<string, string>> = {
   'lease/etcd/rpc.ts': 'generated from rpc.proto by scripts/generate-etcd',
   'status/journal.ts': 'what is logged and what is shown is said once, of the same facts',
+  'kernel/mirror.ts': 'what the kernel tells, and what it leaves untold, is one account',
   'kernel/reconcile.ts': 'the turn, from reading to reporting, is one thought',
 }
 

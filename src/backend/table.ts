@@ -7,6 +7,8 @@ import { extension } from './extension-commands.ts'
 import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
 import { vxlan } from './vxlan.ts'
+import { checkWireguard } from './wireguard.ts'
+import { openWireguard } from './wireguard-key.ts'
 
 const BACKENDS: ReadonlyMap<string, BackendFactory | BackendOpener> = new Map<
   string,
@@ -15,6 +17,7 @@ const BACKENDS: ReadonlyMap<string, BackendFactory | BackendOpener> = new Map<
   ['vxlan', vxlan],
   ['host-gw', hostGw],
   ['ipip', ipip],
+  ['wireguard', { check: checkWireguard, open: openWireguard }],
   ['extension', extension],
   ['alloc', alloc],
 ])

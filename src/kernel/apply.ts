@@ -30,6 +30,7 @@ import { type Failure, type Link, type Operation, PROTOCOL, type Route, type Tun
 import type { Checksums } from './checksums.ts'
 import { compareTunnels, wrongProbes } from './diff.ts'
 import { familyNumber } from './families.ts'
+import type { WireguardDevices } from './wireguard.ts'
 
 type Verb = Operation['verb']
 
@@ -40,10 +41,72 @@ export interface Links {
   /** The link whose gateways are not "onlink": what is not on it is not reached over it. */
   readonly underlay: string | undefined
   readonly checksums: Checksums | undefined
+  /** Undefined where a plan has no such links. */
+  readonly wireguard?: WireguardDevices | undefined
 }
 
 /** Applies the operations in the order given. A failed one stops no other; each failure is returned. */
 export async function applyOperations(
+  connection: Connection,
+  operations: readonly Operation[],
+  links: Links,
+): Promise<Failure[]> {
+  const { wireguard } = links
+  if (wireguard === undefined) return await applyToKernel(connection, operations, links)
+  const failures: Failure[] = []
+  for (const run of runs(operations)) {
+    const [first] = run
+    if (first?.entry.kind === 'peer') failures.push(...(await wireguard.apply(run)))
+    else if (first !== undefined && isDevice(first)) {
+      for (const operation of run)
+        failures.push(...(await applyToDevice(connection, operation, links, wireguard)))
+    } else failures.push(...(await applyToKernel(connection, run, links)))
+  }
+  return failures
+}
+
+/** Operations that come one after the other and go to the same place: there are few, since they come in their order. */
+function runs(operations: readonly Operation[]): Operation[][] {
+  const found: Operation[][] = []
+  let last: string | undefined
+  for (const operation of operations) {
+    const place = isDevice(operation) ? 'device' : operation.entry.kind === 'peer' ? 'peer' : 'kernel'
+    if (place === last) found.at(-1)?.push(operation)
+    else found.push([operation])
+    last = place
+  }
+  return found
+}
+
+/** A WireGuard link that is to be made or changed. It is removed as any other. */
+function isDevice({ verb, entry }: Operation): boolean {
+  return verb !== 'delete' && entry.kind === 'link' && entry.tunnel?.type === 'wireguard'
+}
+
+/** A WireGuard link is made empty; key and port are a change, which the next round finds. */
+async function applyToDevice(
+  connection: Connection,
+  operation: Operation,
+  links: Links,
+  devices: WireguardDevices,
+): Promise<Failure[]> {
+  const { entry, actual } = operation
+  try {
+    if (entry.kind !== 'link') return []
+    if (actual?.kind !== 'link') {
+      await devices.create(entry.name, () => connection.request(addLink(entry)))
+      return []
+    }
+    const failures = await applyToKernel(connection, [operation], links)
+    await devices.configure(entry, actual)
+    return failures
+  } catch (error) {
+    if (!(error instanceof Error)) throw error
+    return [{ operation, error }]
+  }
+}
+
+async function applyToKernel(
   connection: Connection,
   operations: readonly Operation[],
   { indexOf, underlay, checksums }: Links,
@@ -144,6 +207,8 @@ function encodeOperation({ verb, entry, actual }: Operation, ifindex: number, on
       const place = entry.mac === ZERO_MAC ? NLM_F_APPEND : NLM_F_REPLACE
       return [newNeighbour(settled, NLM_F_CREATE | place)]
     }
+    case 'peer':
+      return [] // is no matter of rtnetlink
     default:
       return entry satisfies never
   }
@@ -175,6 +240,8 @@ function encodeTunnel(tunnel: Tunnel, link: 'new' | 'live'): Partial<LinkMessage
       const { local, remote } = tunnel
       return { kind: 'ipip', ipip: { local, remote } }
     }
+    case 'wireguard':
+      return { kind: 'wireguard' }
     default:
       return tunnel satisfies never
   }
@@ -192,7 +259,12 @@ function changeLink(link: Link, actual: Link, index: number): Request[] {
   if (mac !== undefined || mtu !== undefined || change !== 0) {
     requests.push(newLink({ index, mac, mtu, flags: link.up ? change : 0, change }, 0))
   }
-  if (link.tunnel !== undefined && compareTunnels(link.tunnel, actual.tunnel).live.length > 0) {
+  const isWireguard = link.tunnel?.type === 'wireguard'
+  if (
+    link.tunnel !== undefined &&
+    !isWireguard &&
+    compareTunnels(link.tunnel, actual.tunnel).live.length > 0
+  ) {
     requests.push(newLink({ index, ...encodeTunnel(link.tunnel, 'live') }, 0))
   }
   for (const family of wrongProbes(link, actual)) {

@@ -12,6 +12,7 @@ import {
   type KernelState,
   keyOf,
   nexthopKey,
+  type Peer,
   type Route,
   type Share,
 } from '../state.ts'
@@ -24,6 +25,8 @@ export class Desired {
   readonly #cells: Cells
   /** How many shares beyond the first say the same entry: two leases of one host share its FDB entry. */
   readonly #extra = new Map<Key, number>()
+  /** The peers that several shares say, each with its own allowed IPs: two leases of one host have one peer. */
+  readonly #peers = new Map<Key, readonly Peer[]>()
   readonly #ids: NexthopIds | undefined
   readonly #underlay: string | undefined
 
@@ -66,17 +69,30 @@ export class Desired {
 
   #add(entry: Entry, touched: Key[]): void {
     const key = keyOf(entry)
+    if (entry.kind === 'peer') return this.#setPeers(key, [...this.#peersAt(key), entry], touched)
     if (this.#get(key) !== undefined) this.#extra.set(key, (this.#extra.get(key) ?? 0) + 1)
     this.#set(key, entry.kind === 'route' ? this.#realise(entry, touched) : entry, touched)
   }
 
   #remove(entry: Entry, touched: Key[]): void {
     const key = keyOf(entry)
+    if (entry.kind === 'peer') return this.#setPeers(key, without(this.#peersAt(key), entry), touched)
     const extra = this.#extra.get(key) ?? 0
     if (extra > 1) this.#extra.set(key, extra - 1)
     else if (extra === 1) this.#extra.delete(key)
     else this.#set(key, undefined, touched)
     if (entry.kind === 'route') this.#release(entry, touched)
+  }
+
+  #peersAt(key: Key): readonly Peer[] {
+    const one = this.#get(key)
+    return this.#peers.get(key) ?? (one?.kind === 'peer' ? [one] : [])
+  }
+
+  #setPeers(key: Key, peers: readonly Peer[], touched: Key[]): void {
+    if (peers.length > 1) this.#peers.set(key, peers)
+    else this.#peers.delete(key)
+    this.#set(key, joinPeers(peers), touched)
   }
 
   #realise(route: Route, touched: Key[]): Route {
@@ -103,4 +119,21 @@ export class Desired {
   #get(key: Key): Entry | undefined {
     return this.#cells.get(key)?.desired
   }
+}
+
+/** Without the first that is the same. */
+function without(peers: readonly Peer[], { endpoint, port, allowedIps }: Peer): Peer[] {
+  const subnets = allowedIps.join()
+  const at = peers.findIndex(
+    (peer) => peer.endpoint === endpoint && peer.port === port && peer.allowedIps.join() === subnets,
+  )
+  return peers.filter((_, i) => i !== at)
+}
+
+/** One peer with the allowed IPs of all of them; all else is that of the last. */
+function joinPeers(peers: readonly Peer[]): Peer | undefined {
+  const last = peers.at(-1)
+  if (last === undefined || peers.length === 1) return last
+  const allowedIps = [...new Set(peers.flatMap((peer) => peer.allowedIps))].toSorted()
+  return { ...last, allowedIps }
 }

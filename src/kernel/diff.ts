@@ -15,9 +15,11 @@ import type {
   Link,
   Neighbour,
   Operation,
+  Peer,
   Route,
   Tunnel,
   Vxlan,
+  Wireguard,
 } from '../state.ts'
 
 /**
@@ -50,8 +52,8 @@ export function diffEntry(
 
 /**
  * What comes before what, and why: an address and a route need their link up; a route may carry packets from the
- * moment it exists, so the FDB entry and the neighbour that it leads to are there before it, and the nexthop that it
- * names. Removal is the reverse; routes go before their nexthops also because the other way round is quadratic in the
+ * moment it exists, so the FDB entry, the neighbour and the peer that it leads to are there before it, and the nexthop
+ * that it names. Removal is the reverse; routes go before their nexthops also because the other way round is quadratic in the
  * kernel. All additions come before all removals, so that a subnet that moves is never without a route.
  */
 const ORDER: Readonly<Record<Kind, number>> = {
@@ -59,8 +61,9 @@ const ORDER: Readonly<Record<Kind, number>> = {
   address: 1,
   fdb: 2,
   neighbour: 3,
-  nexthop: 4,
-  route: 5,
+  peer: 4,
+  nexthop: 5,
+  route: 6,
 }
 
 /**
@@ -108,6 +111,9 @@ export function compareTunnels(
         fixed: compare<Ipip>(desired, actual, ['remote']),
         live: compare<Ipip>(desired, actual, ['local']),
       }
+    case 'wireguard':
+      if (actual?.type !== 'wireguard') break
+      return { fixed: [], live: compare<Wireguard>(desired, actual, ['publicKey', 'listenPort']) }
     default:
       return desired satisfies never
   }
@@ -133,9 +139,23 @@ function differences(desired: Entry, actual: Entry): string[] {
       return compare<Neighbour>(desired, actual as Neighbour, ['mac', 'state'])
     case 'fdb':
       return compare<FdbEntry>(desired, actual as FdbEntry, ['destination'])
+    case 'peer':
+      return comparePeers(desired, actual as Peer)
     default:
       return desired satisfies never
   }
+}
+
+/** What differs in a peer. A preshared key is not shown. */
+export function comparePeers(desired: Peer, actual: Peer): string[] {
+  const found = compare<Peer>(desired, actual, ['endpoint', 'port', 'keepalive'])
+  const [wanted, held] = [desired.allowedIps.join(','), actual.allowedIps.join(',')]
+  if (wanted !== held) found.push(`allowedIps ${held || 'none'}, not ${wanted || 'none'}`)
+  const { presharedKey } = desired
+  const same =
+    presharedKey === undefined ? actual.presharedKey === undefined : presharedKey.equals(actual.presharedKey)
+  if (!same) found.push('another presharedKey')
+  return found
 }
 
 /** The families in which a link asks otherwise than is desired. */

@@ -51,6 +51,7 @@ import { familiesOf, familyNumber } from './families.ts'
 import { covered, owns } from './ownership.ts'
 import { readAddress, readFdb, readL2Miss, readLink, readNeighbour, readNexthop, readRoute } from './read.ts'
 import { Underlay } from './underlay.ts'
+import type { WireguardMirror } from './wireguard-mirror.ts'
 
 export class Mirror {
   readonly underlay: Underlay
@@ -58,6 +59,7 @@ export class Mirror {
   readonly #families: readonly Family[]
   readonly #cells: Cells
   readonly #dependents: Dependents
+  readonly #wireguard: WireguardMirror | undefined
   readonly #indexes = new Map<string, number>()
   readonly #names = new Map<number, string>()
   #foreignNexthops: readonly number[] = []
@@ -68,8 +70,18 @@ export class Mirror {
   readonly #checksums: Checksums | undefined
   #overruns = 0
 
-  /** @param cells Where the entries are kept, beside what is desired. @param checksums Undefined: not looked at. */
-  constructor(scope: Scope, nexthopObjects: boolean, cells: Cells, checksums: Checksums | undefined) {
+  /**
+   * @param cells Where the entries are kept, beside what is desired.
+   * @param checksums Undefined: not looked at.
+   * @param wireguard Undefined where the scope has no such links.
+   */
+  constructor(
+    scope: Scope,
+    nexthopObjects: boolean,
+    cells: Cells,
+    checksums: Checksums | undefined,
+    wireguard: WireguardMirror | undefined,
+  ) {
     this.#checksums = checksums
     this.underlay = new Underlay(scope.underlay)
     this.#scope = scope
@@ -77,6 +89,7 @@ export class Mirror {
     this.#cells = cells
     this.#dependents = new Dependents(scope.onDemand)
     this.#nexthopObjects = nexthopObjects
+    this.#wireguard = wireguard
   }
 
   /** Whether the state must be read anew before it is believed. */
@@ -126,6 +139,7 @@ export class Mirror {
   async readDoubtful(connection: Connection): Promise<Set<Key>> {
     const read = new Set<Key>()
     await this.#readChecksums(read)
+    await this.#readWireguard(read)
     if (!this.#addressesDoubtful) return read
     this.#addressesDoubtful = false
     for (const index of this.#names.keys()) {
@@ -142,6 +156,15 @@ export class Mirror {
       const txChecksum = await this.#checksums.read(index)
       if (link?.kind === 'link') this.#put({ ...link, txChecksum }, true, read)
     }
+  }
+
+  /** What its devices hold is told by nobody. */
+  async #readWireguard(read: Set<Key>): Promise<void> {
+    if (this.#wireguard?.isDue(performance.now()) !== true) return
+    const { entries, gone } = await this.#wireguard.look(performance.now())
+    for (const entry of entries) this.#put(entry, true, read)
+    for (const key of gone) this.#delete(key)
+    for (const key of gone) read.add(key)
   }
 
   /** Takes what the kernel told, in its order. Returns the keys that changed. */
@@ -165,6 +188,7 @@ export class Mirror {
     await this.#readLinks(connection)
     this.#checksumsDoubtful = true
     await this.#readChecksums(new Set())
+    await this.#readWireguard(new Set())
     if (this.#nexthopObjects) await this.#readNexthops(connection)
     const take = (message: Message): void => this.#take(message)
     for (const family of this.#families) {
@@ -207,6 +231,7 @@ export class Mirror {
       })
     }
     this.underlay.clear()
+    this.#wireguard?.clear()
     await dump(connection, getLinks(), (message) => {
       const decoded = decodeLink(message.payload)
       this.underlay.read(decoded)
@@ -216,6 +241,7 @@ export class Mirror {
       if (link === undefined) return
       this.#indexes.set(link.name, decoded.index)
       this.#names.set(decoded.index, link.name)
+      this.#wireguard?.found(link.name, decoded.kind)
       this.#set(keyOf(link), link)
     })
   }
@@ -268,7 +294,8 @@ export class Mirror {
     this.#checksumsDoubtful = true
     const same = known?.kind === 'link' && link?.name === name && link.up === known.up
     if (type === RTM_DELLINK || !same) this.#stale = true
-    else this.#put(link, true, changed)
+    else
+      this.#put(this.#wireguard?.has(name) === true ? { ...link, tunnel: known.tunnel } : link, true, changed)
   }
 
   /** Where FDB entries are on demand, one that went is a miss like one that is asked for: if it has an answer, it is back. */

@@ -1,8 +1,8 @@
 /**
  * What is ours. Decided here and nowhere else, because everything that is ours and not desired is removed.
  *
- * Our links are ours by name (flannel's device names), and with them the permanent neighbours and FDB entries on
- * them: whoever writes there writes into flannel's tables. Routes and addresses on our links can be an operator's, so
+ * Our links are ours by name (flannel's device names), and with them the permanent neighbours, FDB entries and
+ * WireGuard peers on them: whoever writes there writes into flannel's tables. Routes and addresses on our links can be an operator's, so
  * they must also carry our protocol number or lie inside the network, which is the form that flanneld leaves behind.
  * A route that the kernel makes for an address goes with that address, and is never ours.
  *
@@ -32,6 +32,8 @@ export function owns(scope: Scope, entry: Entry): boolean {
       return scope.links.has(entry.link) && entry.state === 'permanent'
     case 'fdb':
       return scope.links.has(entry.link) && entry.destination !== undefined
+    case 'peer':
+      return scope.links.has(entry.link)
     default:
       return entry satisfies never
   }

@@ -33,12 +33,16 @@ import { NexthopIds } from './nexthops.ts'
 import { mayReplace, owns } from './ownership.ts'
 import { Retries } from './retries.ts'
 import { Unanswered } from './unanswered.ts'
+import { WireguardDevices, type WireguardOptions } from './wireguard.ts'
+import { WireguardMirror } from './wireguard-mirror.ts'
 
 const RECEIVE_BUFFER = 8 * 1024 * 1024
 /** A guard: a link that is made anew takes four rounds (delete, add, probes, all that is on it). */
 const MAX_ROUNDS = 8
 /** What no notification tells (neighbour table parameters) is found at the latest after this time. Milliseconds. */
 const RESYNC_INTERVAL = 300_000
+/** How often the peers of WireGuard devices are looked at. Milliseconds. */
+const WIREGUARD_INTERVAL = 10_000
 
 export interface ReconcilerOptions {
   readonly scope: Scope
@@ -48,6 +52,7 @@ export interface ReconcilerOptions {
   readonly nexthopObjects?: boolean | undefined
   /** Bytes for notifications that wait; the default holds about 20,000. What does not fit is an overrun, then a dump. */
   readonly receiveBuffer?: number
+  readonly wireguard?: WireguardOptions
 }
 
 /** From so many on they are removed before their link. */
@@ -65,6 +70,8 @@ export class Reconciler implements Disposable {
   readonly #checksums: Checksums | undefined
   readonly #cells = new Cells()
   readonly #mirror: Mirror
+  /** Undefined: the scope has no such links. */
+  readonly #wireguard: WireguardMirror | undefined
   readonly #desired: Desired
   readonly #retries = new Retries()
   readonly #unanswered = new Unanswered()
@@ -77,18 +84,24 @@ export class Reconciler implements Disposable {
   #settled = false
 
   private constructor(
-    scope: Scope,
+    { scope, netns, wireguard = {} }: ReconcilerOptions,
     connection: Connection,
     subscription: Subscription,
     checksums: Checksums | undefined,
     ids: NexthopIds | undefined,
   ) {
+    const { interval = WIREGUARD_INTERVAL } = wireguard
+    const links = scope.wireguard ?? new Set()
     this.#scope = scope
     this.#checksums = checksums
     this.#connection = connection
     this.#subscription = subscription
     this.#desired = new Desired(ids, scope.underlay, this.#cells)
-    this.#mirror = new Mirror(scope, ids !== undefined, this.#cells, checksums)
+    if (links.size > 0) {
+      const devices = new WireguardDevices(netns, wireguard)
+      this.#wireguard = new WireguardMirror(links, devices, this.#cells, interval)
+    }
+    this.#mirror = new Mirror(scope, ids !== undefined, this.#cells, checksums, this.#wireguard)
   }
 
   /** Subscribes and reads what the kernel holds. Changes nothing. @throws {NetlinkError} */
@@ -103,7 +116,7 @@ export class Reconciler implements Disposable {
     })
     const ids = objects ? new NexthopIds() : undefined
     const checksums = scope.checksums === true ? await Checksums.open(netns) : undefined
-    const reconciler = new Reconciler(scope, connection, subscription, checksums, ids)
+    const reconciler = new Reconciler(options, connection, subscription, checksums, ids)
     await reconciler.#mirror.read(connection)
     for (const { actual } of reconciler.#cells.values()) {
       if (actual?.kind === 'nexthop') ids?.keep(actual.id, actual.link, actual.gateway)
@@ -140,7 +153,8 @@ export class Reconciler implements Disposable {
           reading = undefined
           this.#bell.ring()
         })
-        const pause = Math.min(RESYNC_INTERVAL, Math.max(0, this.#retries.next - performance.now()))
+        const next = Math.min(this.#retries.next, this.#wireguard?.next ?? Number.POSITIVE_INFINITY)
+        const pause = Math.min(RESYNC_INTERVAL, Math.max(0, next - performance.now()))
         const heard = await this.#bell.heard(pause, signal)
         if (!heard && pause === RESYNC_INTERVAL) this.#mirror.invalidate()
       }
@@ -177,6 +191,7 @@ export class Reconciler implements Disposable {
     this.#subscription.close()
     this.#connection.close()
     this.#checksums?.close()
+    this.#wireguard?.devices.close()
   }
 
   [Symbol.dispose](): void {
@@ -364,8 +379,10 @@ export class Reconciler implements Disposable {
       indexOf: this.#mirror.indexOf,
       underlay: this.#mirror.underlay.name,
       checksums: this.#checksums,
+      wireguard: this.#wireguard?.devices,
     })
     const failed = new Set(failures.map(({ operation }) => operation))
+    this.#wireguard?.doubt(operations, failed)
     // Looking at all costs less than to list them when they are most of what there is.
     const most = Math.max(this.#cells.size('desired'), this.#cells.size('actual'))
     if (2 * operations.length > most) this.#everything = true

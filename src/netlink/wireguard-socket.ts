@@ -16,7 +16,7 @@ const TIMEOUT = 5000
 const LONGEST_ANSWER = 256 * 1024 * 1024
 
 export interface UapiOptions {
-  readonly folder?: string
+  readonly folder?: string | undefined
   /** Milliseconds. */
   readonly timeout?: number
 }

@@ -21,6 +21,8 @@ export function nameEntry(entry: Entry): string {
       return `neighbour ${entry.ip}${entry.mac === undefined ? '' : ` lladdr ${entry.mac}`} dev ${entry.link}`
     case 'fdb':
       return `FDB entry ${entry.mac} dst ${entry.destination} dev ${entry.link}`
+    case 'peer':
+      return `peer ${entry.publicKey}${entry.endpoint === undefined ? '' : ` endpoint ${entry.endpoint} port ${entry.port}`} dev ${entry.link}`
     default:
       return entry satisfies never
   }

@@ -1,0 +1,356 @@
+/**
+ * The wireguard backend: a device of the kernel's WireGuard, or of wireguard-go, in which each peer is known by its
+ * public key. The whole network is routed into the device; the peers' allowed IPs say who gets what.
+ *
+ * As in flannel there is a device for each family, each with its own port (`separate`), or one that carries both and
+ * sends over IPv4, over IPv6, or over what reaches each peer best (`ipv4`, `ipv6`, `auto`).
+ *
+ * In those modes flannel announces ListenPortV6 beside the IPv6 data, where nothing listens. Here BackendV6Data says the
+ * port of the one device, and of a peer's two ports the one in BackendData is believed, which is right for both agents.
+ */
+
+import { AddressError, type Family, familyBits, type Ip, type PerFamily } from '../address/ip.ts'
+import {
+  formatKey,
+  KEY_BYTES,
+  NO_KEY,
+  parseKey,
+  publicKeyOf,
+  Secret,
+  type WireguardKey,
+} from '../address/key.ts'
+import { type Prefix, parsePrefix, prefixBase, prefixContains } from '../address/prefix.ts'
+import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
+import type { Lease } from '../lease/lease.ts'
+import type { Entry, Link, Peer } from '../state.ts'
+import { type Backend, FAMILIES, FAMILY_NAMES, type HostFacts, type Verdict } from './backend.ts'
+import { requireAddress, scopeLinks } from './links.ts'
+import { routeTo } from './routes.ts'
+
+/** Outer IPv6 40, UDP 8, WireGuard 32: with outer IPv4 20 bytes are left over. */
+const OVERHEAD = 80
+/** What each family needs of a link. */
+const LEAST_MTU: Readonly<Record<Family, number>> = { inet: 68, inet6: 1280 }
+const NAMES: Readonly<Record<Family, string>> = { inet: 'flannel-wg', inet6: 'flannel-wg-v6' }
+const DATA: Readonly<Record<Family, string>> = { inet: 'BackendData', inet6: 'BackendV6Data' }
+
+/** In the order in which an error lists them. */
+const MODES = ['separate', 'auto', 'ipv4', 'ipv6'] as const
+type Mode = (typeof MODES)[number]
+
+/** BackendData and BackendV6Data, exactly as flannel writes them. */
+interface WireguardData {
+  readonly PublicKey: WireguardKey
+  readonly Port: number
+}
+
+interface WireguardSettings {
+  readonly mode: Mode
+  readonly listenPorts: Readonly<Record<Family, number>>
+  /** Of the outer packets. */
+  readonly outerMtu: number
+  readonly presharedKey: Secret | undefined
+  /** Seconds. */
+  readonly keepalive: number
+}
+
+/** One of our devices. */
+interface Device {
+  readonly link: Link
+  readonly listenPort: number
+  /** Those that it carries. */
+  readonly families: readonly Family[]
+}
+
+/** What a peer is to one of our devices. */
+interface PeerEnd {
+  readonly device: Device
+  readonly publicKey: WireguardKey
+  readonly endpoint: Ip
+  readonly port: number
+  readonly subnets: readonly Prefix[]
+}
+
+/** Any key: what a config says is right or wrong with each of them. */
+const SOME_KEY = new Secret(formatKey(new Uint8Array(KEY_BYTES).fill(1)))
+
+/** @throws {ConfigError} */
+export function checkWireguard(config: NetworkConfig, host: HostFacts): void {
+  wireguard(config, host, SOME_KEY)
+}
+
+/** @param privateKey Of all devices of this host. @throws {ConfigError} */
+export function wireguard(config: NetworkConfig, host: HostFacts, privateKey: Secret): Backend {
+  const settings = readSettings(config, host)
+  const families = FAMILIES.filter((family) => config.ranges[family] !== undefined)
+  for (const family of families) requireAddress(family, host, 'wireguard')
+  const networks = families.flatMap((family) => config.ranges[family]?.network ?? [])
+  const publicKey = publicKeyOf(privateKey.reveal())
+  const devices = makeDevices(settings, families).map(
+    ({ name, ...device }): Device => ({
+      ...device,
+      link: {
+        kind: 'link',
+        name,
+        mac: undefined,
+        mtu: settings.outerMtu - OVERHEAD,
+        up: true,
+        appProbes: {},
+        tunnel: { type: 'wireguard', publicKey, privateKey, listenPort: device.listenPort },
+      },
+    }),
+  )
+  const names = devices.map(({ link }) => link.name)
+  const endsOf = (lease: Lease): PeerEnd[] =>
+    settings.mode === 'separate'
+      ? devices.flatMap((device) => separateEnd(device, lease))
+      : devices.flatMap((device) => sharedEnd(device, lease, settings.mode, host))
+  return {
+    type: 'wireguard',
+    leaseType: 'wireguard',
+    mac: {},
+    mtu: settings.outerMtu - OVERHEAD,
+    scope: {
+      links: scopeLinks(host, names, networks),
+      onDemand: new Set(),
+      fdbOnDemand: new Set(),
+      wireguard: new Set(names),
+      underlay: host.external.name,
+      networks,
+    },
+    needsUnderlay: false,
+    advertised: advertise(devices, publicKey),
+    judge: (lease) => judge(lease, families, publicKey, endsOf),
+    own: (lease) => ({
+      entries: devices.flatMap((device) => ownEntries(device, lease, config)),
+      answers: [],
+    }),
+    peer: (lease) => ({
+      entries: endsOf(lease).map((end) => peerEntry(end, settings)),
+      answers: [],
+    }),
+  }
+}
+
+/** @throws {ConfigError} */
+function readSettings(config: NetworkConfig, host: HostFacts): WireguardSettings {
+  const { settings } = config.backend
+  const port = (field: string, otherwise: number): number =>
+    settings.integer(field, { min: 1, max: 65535, default: otherwise })
+  const outerMtu = settings.integer('MTU', { min: 0, max: 65535, default: 0 }) || host.external.mtu
+  for (const family of FAMILIES) {
+    if (config.ranges[family] === undefined || outerMtu - OVERHEAD >= LEAST_MTU[family]) continue
+    const problem = `wireguard takes ${OVERHEAD} bytes of it and ${FAMILY_NAMES[family]} needs ${LEAST_MTU[family]}`
+    throw new ConfigError('Backend.MTU', outerMtu, problem)
+  }
+  const listenPorts = { inet: port('ListenPort', 51820), inet6: port('ListenPortV6', 51821) }
+  const mode = readMode(config)
+  if (mode === 'separate' && listenPorts.inet === listenPorts.inet6 && config.ranges.inet !== undefined) {
+    const problem = 'with the Mode "separate" it must be another one than ListenPort'
+    if (config.ranges.inet6 !== undefined)
+      throw new ConfigError('Backend.ListenPortV6', listenPorts.inet6, problem)
+  }
+  return {
+    mode,
+    listenPorts,
+    outerMtu,
+    presharedKey: readPresharedKey(config),
+    keepalive: settings.integer('PersistentKeepaliveInterval', { min: 0, max: 65535, default: 0 }),
+  }
+}
+
+/** @throws {ConfigError} */
+function readMode({ backend: { settings }, ranges }: NetworkConfig): Mode {
+  const given = settings.string('Mode', 'separate')
+  const mode = MODES.find((one) => one === given)
+  if (mode === undefined) {
+    throw new ConfigError(
+      'Backend.Mode',
+      given,
+      `no valid Mode configured; it must be one of: ${MODES.join(', ')}`,
+    )
+  }
+  // A lease is read in the families of the network alone: there would be no address to send to.
+  for (const [only, family] of [
+    ['ipv4', 'inet'],
+    ['ipv6', 'inet6'],
+  ] as const) {
+    if (mode !== only || ranges[family] !== undefined) continue
+    throw new ConfigError('Backend.Mode', mode, `it needs Enable${FAMILY_NAMES[family]}: true`)
+  }
+  return mode
+}
+
+/** The key is a secret: no error repeats it, right or wrong. @throws {ConfigError} */
+function readPresharedKey({ backend: { settings } }: NetworkConfig): Secret | undefined {
+  let text: string
+  try {
+    text = settings.string('PSK', '')
+    if (text === '') return undefined
+    const key = parseKey(text)
+    return key === NO_KEY ? undefined : new Secret(key)
+  } catch {
+    throw new ConfigError('Backend.PSK', '(not shown)', 'could not parse psk: it must be 32 bytes in base64')
+  }
+}
+
+function makeDevices(
+  { mode, listenPorts }: WireguardSettings,
+  families: readonly Family[],
+): (Omit<Device, 'link'> & { readonly name: string })[] {
+  if (mode !== 'separate') return [{ name: NAMES.inet, listenPort: listenPorts.inet, families }]
+  return families.map((family) => ({
+    name: NAMES[family],
+    listenPort: listenPorts[family],
+    families: [family],
+  }))
+}
+
+function advertise(devices: readonly Device[], publicKey: WireguardKey): PerFamily<WireguardData> {
+  return Object.fromEntries(
+    devices.flatMap(({ families, listenPort }) =>
+      families.map((family) => [family, { PublicKey: publicKey, Port: listenPort } satisfies WireguardData]),
+    ),
+  )
+}
+
+function ownEntries({ link, families }: Device, { subnets }: Lease, { ranges }: NetworkConfig): Entry[] {
+  const entries: Entry[] = [link]
+  for (const family of families) {
+    const subnet = subnets[family]
+    const network = ranges[family]?.network
+    if (subnet !== undefined) {
+      entries.push({ kind: 'address', link: link.name, ip: prefixBase(subnet), length: familyBits(family) })
+    }
+    if (network !== undefined) entries.push(routeTo(network, link.name, undefined))
+  }
+  return entries
+}
+
+function peerEntry(
+  { device, publicKey, endpoint, port, subnets }: PeerEnd,
+  settings: WireguardSettings,
+): Peer {
+  const { presharedKey, keepalive } = settings
+  const allowedIps = subnets.toSorted()
+  return {
+    kind: 'peer',
+    link: device.link.name,
+    publicKey,
+    presharedKey,
+    endpoint,
+    port,
+    keepalive,
+    allowedIps,
+  }
+}
+
+/** Over the family that it carries. None where the peer has no part in it. @throws {AddressError} for data that is wrong. */
+function separateEnd(device: Device, lease: Lease): PeerEnd[] {
+  return device.families.flatMap((family) => {
+    const subnet = lease.subnets[family]
+    const endpoint = lease.publicIps[family]
+    const data = lease.backendData[family]
+    if (subnet === undefined || endpoint === undefined || data === undefined) return []
+    const { publicKey, port } = readData(family, data)
+    return [{ device, publicKey, endpoint, port: port ?? device.listenPort, subnets: [subnet] }]
+  })
+}
+
+/** Both families by one way. @throws {AddressError} for data that is wrong, or says two keys. */
+function sharedEnd(device: Device, lease: Lease, mode: Mode, host: HostFacts): PeerEnd[] {
+  const { subnets, publicIps } = lease
+  const found = device.families.flatMap((family) => {
+    const data = lease.backendData[family]
+    return data === undefined ? [] : [readData(family, data)]
+  })
+  const [first] = found
+  if (first === undefined) return []
+  if (found.some(({ publicKey }) => publicKey !== first.publicKey)) {
+    throw new AddressError('its BackendData and BackendV6Data have different PublicKeys')
+  }
+  const family = chooseFamily(mode, publicIps, host)
+  const endpoint = publicIps[family]
+  if (endpoint === undefined) {
+    throw new AddressError(
+      `it has no public ${FAMILY_NAMES[family]} address, which the Mode ${mode} sends to`,
+    )
+  }
+  const port = found.find((data) => data.port !== undefined)?.port ?? device.listenPort
+  const carried = device.families.flatMap((one) => subnets[one] ?? [])
+  return carried.length === 0
+    ? []
+    : [{ device, publicKey: first.publicKey, endpoint, port, subnets: carried }]
+}
+
+/** flannel's choice: IPv4 where it surely leads there, then IPv6 where both are public, else IPv4 and hope. */
+function chooseFamily(mode: Mode, { inet, inet6 }: PerFamily<Ip>, { publicIps: own }: HostFacts): Family {
+  if (mode === 'ipv4') return 'inet'
+  if (mode === 'ipv6') return 'inet6'
+  if (inet6 === undefined) return 'inet'
+  if (inet === undefined) return 'inet6'
+  if (!isPrivate(inet) && own.inet !== undefined) return 'inet'
+  return !isPrivate(inet6) && own.inet6 !== undefined && !isPrivate(own.inet6) ? 'inet6' : 'inet'
+}
+
+/** RFC 1918 and RFC 4193. */
+const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7'].map((text) => parsePrefix(text))
+
+function isPrivate(ip: Ip): boolean {
+  return PRIVATE.some((prefix) => prefixContains(prefix, ip))
+}
+
+/** A key stands for one host: at another place it would take the other host's packets. */
+function judge(
+  lease: Lease,
+  families: readonly Family[],
+  own: WireguardKey,
+  endsOf: (lease: Lease) => readonly PeerEnd[],
+): Verdict {
+  try {
+    const ends = endsOf(lease)
+    if (ends.length === 0) return { refused: families.map((family) => lack(family, lease)).join(', ') }
+    if (ends.some(({ publicKey }) => publicKey === own)) return { refused: `PublicKey ${own} is our own` }
+    const claims = ends.map(({ device, publicKey, endpoint, port }) => ({
+      name: device.link.name === NAMES.inet ? `PublicKey ${publicKey}` : `IPv6 PublicKey ${publicKey}`,
+      value: `${endpoint} port ${port}`,
+    }))
+    return { claims }
+  } catch (error) {
+    if (error instanceof AddressError) return { refused: error.message }
+    throw error
+  }
+}
+
+function lack(family: Family, { subnets, publicIps }: Lease): string {
+  const has = subnets[family] !== undefined && publicIps[family] !== undefined
+  return `it has no ${has ? DATA[family] : `${FAMILY_NAMES[family]} subnet`}`
+}
+
+/** @throws {AddressError} unless the data has a key, and a port if it has one. */
+function readData(
+  family: Family,
+  data: unknown,
+): { readonly publicKey: WireguardKey; readonly port: number | undefined } {
+  const { PublicKey: text, Port: port = 0 }: { readonly PublicKey?: unknown; readonly Port?: unknown } =
+    typeof data === 'object' && data !== null ? data : {}
+  if (typeof text !== 'string') {
+    throw new AddressError(`${DATA[family]} ${JSON.stringify(data)} has no PublicKey`)
+  }
+  if (typeof port !== 'number' || !Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new AddressError(`Port ${JSON.stringify(port)} is not a whole number from 0 to 65535`)
+  }
+  return { publicKey: readKey(text), port: port === 0 ? undefined : port }
+}
+
+/** @throws {AddressError} */
+function readKey(text: string): WireguardKey {
+  let key: WireguardKey
+  try {
+    key = parseKey(text)
+  } catch {
+    throw new AddressError(`PublicKey ${JSON.stringify(text)} is not 32 bytes in base64`)
+  }
+  if (key === NO_KEY) throw new AddressError(`PublicKey ${key} is nobody's`)
+  return key
+}

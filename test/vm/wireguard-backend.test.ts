@@ -1,0 +1,5 @@
+/** The wireguard backend on the kernel's own WireGuard. */
+
+import { describeWireguardBackend } from '../wireguard-backend.ts'
+
+describeWireguardBackend('kernel')

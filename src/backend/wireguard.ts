@@ -20,38 +20,21 @@ import {
   type WireguardKey,
 } from '../address/key.ts'
 import { type Prefix, parsePrefix, prefixBase, prefixContains } from '../address/prefix.ts'
-import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
+import type { NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Entry, Link, Peer } from '../state.ts'
 import { type Backend, FAMILIES, FAMILY_NAMES, type HostFacts, type Verdict } from './backend.ts'
 import { requireAddress, scopeLinks } from './links.ts'
 import { routeTo } from './routes.ts'
+import { type Mode, OVERHEAD, readWireguardSettings, type WireguardSettings } from './wireguard-settings.ts'
 
-/** Outer IPv6 40, UDP 8, WireGuard 32: with outer IPv4 20 bytes are left over. */
-const OVERHEAD = 80
-/** What each family needs of a link. */
-const LEAST_MTU: Readonly<Record<Family, number>> = { inet: 68, inet6: 1280 }
 const NAMES: Readonly<Record<Family, string>> = { inet: 'flannel-wg', inet6: 'flannel-wg-v6' }
 const DATA: Readonly<Record<Family, string>> = { inet: 'BackendData', inet6: 'BackendV6Data' }
-
-/** In the order in which an error lists them. */
-const MODES = ['separate', 'auto', 'ipv4', 'ipv6'] as const
-type Mode = (typeof MODES)[number]
 
 /** BackendData and BackendV6Data, exactly as flannel writes them. */
 interface WireguardData {
   readonly PublicKey: WireguardKey
   readonly Port: number
-}
-
-interface WireguardSettings {
-  readonly mode: Mode
-  readonly listenPorts: Readonly<Record<Family, number>>
-  /** Of the outer packets. */
-  readonly outerMtu: number
-  readonly presharedKey: Secret | undefined
-  /** Seconds. */
-  readonly keepalive: number
 }
 
 /** One of our devices. */
@@ -81,7 +64,7 @@ export function checkWireguard(config: NetworkConfig, host: HostFacts): void {
 
 /** @param privateKey Of all devices of this host. @throws {ConfigError} */
 export function wireguard(config: NetworkConfig, host: HostFacts, privateKey: Secret): Backend {
-  const settings = readSettings(config, host)
+  const settings = readWireguardSettings(config, host)
   const families = FAMILIES.filter((family) => config.ranges[family] !== undefined)
   for (const family of families) requireAddress(family, host, 'wireguard')
   const networks = families.flatMap((family) => config.ranges[family]?.network ?? [])
@@ -129,68 +112,6 @@ export function wireguard(config: NetworkConfig, host: HostFacts, privateKey: Se
       entries: endsOf(lease).map((end) => peerEntry(end, settings)),
       answers: [],
     }),
-  }
-}
-
-/** @throws {ConfigError} */
-function readSettings(config: NetworkConfig, host: HostFacts): WireguardSettings {
-  const { settings } = config.backend
-  const port = (field: string, otherwise: number): number =>
-    settings.integer(field, { min: 1, max: 65535, default: otherwise })
-  const outerMtu = settings.integer('MTU', { min: 0, max: 65535, default: 0 }) || host.external.mtu
-  for (const family of FAMILIES) {
-    if (config.ranges[family] === undefined || outerMtu - OVERHEAD >= LEAST_MTU[family]) continue
-    const problem = `wireguard takes ${OVERHEAD} bytes of it and ${FAMILY_NAMES[family]} needs ${LEAST_MTU[family]}`
-    throw new ConfigError('Backend.MTU', outerMtu, problem)
-  }
-  const listenPorts = { inet: port('ListenPort', 51820), inet6: port('ListenPortV6', 51821) }
-  const mode = readMode(config)
-  if (mode === 'separate' && listenPorts.inet === listenPorts.inet6 && config.ranges.inet !== undefined) {
-    const problem = 'with the Mode "separate" it must be another one than ListenPort'
-    if (config.ranges.inet6 !== undefined)
-      throw new ConfigError('Backend.ListenPortV6', listenPorts.inet6, problem)
-  }
-  return {
-    mode,
-    listenPorts,
-    outerMtu,
-    presharedKey: readPresharedKey(config),
-    keepalive: settings.integer('PersistentKeepaliveInterval', { min: 0, max: 65535, default: 0 }),
-  }
-}
-
-/** @throws {ConfigError} */
-function readMode({ backend: { settings }, ranges }: NetworkConfig): Mode {
-  const given = settings.string('Mode', 'separate')
-  const mode = MODES.find((one) => one === given)
-  if (mode === undefined) {
-    throw new ConfigError(
-      'Backend.Mode',
-      given,
-      `no valid Mode configured; it must be one of: ${MODES.join(', ')}`,
-    )
-  }
-  // A lease is read in the families of the network alone: there would be no address to send to.
-  for (const [only, family] of [
-    ['ipv4', 'inet'],
-    ['ipv6', 'inet6'],
-  ] as const) {
-    if (mode !== only || ranges[family] !== undefined) continue
-    throw new ConfigError('Backend.Mode', mode, `it needs Enable${FAMILY_NAMES[family]}: true`)
-  }
-  return mode
-}
-
-/** The key is a secret: no error repeats it, right or wrong. @throws {ConfigError} */
-function readPresharedKey({ backend: { settings } }: NetworkConfig): Secret | undefined {
-  let text: string
-  try {
-    text = settings.string('PSK', '')
-    if (text === '') return undefined
-    const key = parseKey(text)
-    return key === NO_KEY ? undefined : new Secret(key)
-  } catch {
-    throw new ConfigError('Backend.PSK', '(not shown)', 'could not parse psk: it must be 32 bytes in base64')
   }
 }
 

@@ -4,7 +4,7 @@ import { type Family, type Ip, type PerFamily, parseIp } from '../../src/address
 import { parseMac } from '../../src/address/mac.ts'
 import { type Prefix, parsePrefix } from '../../src/address/prefix.ts'
 import type { Backend } from '../../src/backend/backend.ts'
-import { vxlan } from '../../src/backend/vxlan.ts'
+import { openBackend } from '../../src/backend/table.ts'
 import { parseNetworkConfig } from '../../src/config/network-config.ts'
 import { Reconciler } from '../../src/kernel/reconcile.ts'
 import { formatLeaseKey, type Lease } from '../../src/lease/lease.ts'
@@ -121,7 +121,7 @@ export class Overlay {
       inet: parseIp(`192.168.1.${number}`),
       inet6: parseIp(number === 10 ? ADDRESSES.inet6 : SHAPES.inet6.host(number)),
     }
-    return vxlan(config, {
+    return await openBackend(config, {
       external: { name: 'eth0', index, mtu: 1500, addresses },
       publicIps: addresses,
       links: new Map([

@@ -98,8 +98,8 @@ export function registryContract(
     test('a reservation is its host’s alone and does not expire', async (t) => {
       const { registry, admin, signal } = await setUp(t, createStore)
       await admin.putConfig(NARROW)
-      const reserved = await admin.reserve(parsePrefix('10.3.0.64/26'), HOST)
-      await admin.reserve(parsePrefix('10.3.0.128/26'), parseIp('192.168.1.12'))
+      const reserved = await admin.reserve({ inet: parsePrefix('10.3.0.64/26') }, { inet: HOST })
+      await admin.reserve({ inet: parsePrefix('10.3.0.128/26') }, { inet: parseIp('192.168.1.12') })
       assert.equal(reserved.expires, undefined)
       assert.equal((await acquire(registry, OTHER, signal, { config: NARROW })).key, '10.3.0.192-26')
       const lease = await acquire(registry, HOST, signal, { config: NARROW })
@@ -113,15 +113,20 @@ export function registryContract(
       await admin.putConfig(CONFIG)
       const previous = { inet: parsePrefix('10.3.77.0/24') }
       const lease = await acquire(registry, HOST, signal, { previous })
-      assert.deepEqual(await admin.reserve(previous.inet, HOST), { ...lease, expires: undefined })
-      await assert.rejects(admin.reserve(previous.inet, OTHER), {
+      assert.deepEqual(await admin.reserve(previous, { inet: HOST }), { ...lease, expires: undefined })
+      await assert.rejects(admin.reserve(previous, { inet: OTHER }), {
         code: 'conflict',
         message: /192\.168\.1\.10/,
       })
-      await assert.rejects(admin.reserve(parsePrefix('10.3.76.0/23'), HOST), { code: 'conflict' })
-      await assert.rejects(admin.reserve(parsePrefix('10.3.78.0/24'), parseIp('fd00::1')), {
-        code: 'invalid',
+      await assert.rejects(admin.reserve({ inet: parsePrefix('10.3.76.0/23') }, { inet: HOST }), {
+        code: 'conflict',
       })
+      await assert.rejects(
+        admin.reserve({ inet: parsePrefix('10.3.78.0/24') }, { inet6: parseIp('fd00::1') }),
+        {
+          code: 'invalid',
+        },
+      )
     })
 
     test('watch: the first snapshot is complete, the next say what changed', async (t) => {

@@ -111,7 +111,7 @@ test('no etcd lease is left by a host that finds no subnet, moves, or is given a
   assert.equal(await shared.leaseCount(), before + 3)
   const moved = await acquire(registry, parseIp('192.168.1.3'), t.signal, { config: CONFIG })
   assert.equal(await shared.leaseCount(), before + 3)
-  await registry.reserve(subnetOf(moved), parseIp('192.168.1.3'))
+  await registry.reserve(moved.subnets, { inet: parseIp('192.168.1.3') })
   assert.equal(await shared.leaseCount(), before + 2)
 })
 

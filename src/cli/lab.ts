@@ -4,8 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { constants } from 'node:os'
 import { Option } from 'commander'
-import { type Ip, AddressError, parseIp } from '../address/ip.ts'
-import type { Prefix } from '../address/prefix.ts'
+import { AddressError, type Family, type Ip, parseIp } from '../address/ip.ts'
 import { readSubnetFile } from '../config/subnet-file.ts'
 import { hostStatus } from '../lab/agent.ts'
 import { findLab, labDown, labUp } from '../lab/lab.ts'
@@ -14,8 +13,10 @@ import {
   containerAddresses,
   findNamespace,
   type Lab,
+  LAB_FAMILIES,
   LAB_REGISTRIES,
   LabError,
+  type LabFamily,
   type LabHost,
   type LabRegistry,
   MAX_HOSTS,
@@ -30,7 +31,12 @@ import { isInSync } from './status.ts'
 import { formatTable } from './table.ts'
 
 const DEFAULT_NAME = 'lab'
-const DEFAULT_CONFIG = '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan"}}'
+const DEFAULT_CONFIGS = {
+  inet: '{"Network": "10.10.0.0/16", "Backend": {"Type": "vxlan"}}',
+  inet6:
+    '{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd00:10:10::/48", "Backend": {"Type": "vxlan"}}',
+  dual: '{"Network": "10.10.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:10:10::/48", "Backend": {"Type": "vxlan"}}',
+} as const satisfies Record<LabFamily, string>
 
 interface Named {
   readonly name: string
@@ -47,7 +53,12 @@ export async function runLab(argv: readonly string[]): Promise<void> {
   command('up', 'build a lab and leave it running')
     .option('--hosts <number>', `1 to ${MAX_HOSTS}`, integer(1, MAX_HOSTS), 2)
     .addOption(registryOption())
-    .option('--config <file>', `the network config, else ${DEFAULT_CONFIG}`)
+    .addOption(
+      new Option('--family <family>', 'which addresses hosts and containers have')
+        .choices(LAB_FAMILIES)
+        .default('inet'),
+    )
+    .option('--config <file>', `the network config, else ${DEFAULT_CONFIGS.inet}, or the like for the family`)
     .action(up)
   command('status', 'its hosts, and whether they are in sync').action(status)
   command('exec', 'run a command inside a host or container')
@@ -59,6 +70,7 @@ export async function runLab(argv: readonly string[]): Promise<void> {
     .argument('<from>', 'host-A, c1, …')
     .argument('<to>', 'host-B, c2, … or an address')
     .option('-c, --count <number>', 'of packets', integer(1, 1_000_000), 4)
+    .option('-6', 'over IPv6 in a lab that has both families')
     .option('-i, --interval <ms>', 'milliseconds between packets', integer(1, 60_000), 1000)
     .action(runPing)
   command('down', 'take it away, whatever is left of it').action(down)
@@ -74,18 +86,22 @@ export function registryOption(): Option {
 interface UpOptions extends Named {
   readonly hosts: number
   readonly registry: LabRegistry
+  readonly family: LabFamily
   readonly config?: string
 }
 
-async function up({ name, hosts, registry, config: file }: UpOptions): Promise<void> {
-  const lab = planLab(name, hosts, registry)
-  const config = file === undefined ? DEFAULT_CONFIG : await readConfigFile(file)
+async function up({ name, hosts, registry, family, config: file }: UpOptions): Promise<void> {
+  const lab = planLab(name, hosts, registry, family)
+  const config = file === undefined ? DEFAULT_CONFIGS[family] : await readConfigFile(file)
   await untilInterrupted((signal) => labUp(lab, { config, program: ownProgram(), signal, tell }))
   const option = name === DEFAULT_NAME ? '' : ` --name ${name}`
   tell(`lab ${name} is up, its files and logs are in ${lab.directory}; now try`)
   tell(`  tweed lab status${option}`)
-  tell(`  tweed lab exec${option} host-A -- bridge fdb show dev flannel.1`)
+  tell(
+    `  tweed lab exec${option} host-A -- bridge fdb show dev ${family === 'inet6' ? 'flannel-v6.1' : 'flannel.1'}`,
+  )
   if (hosts > 1) tell(`  tweed lab ping${option} c1 c2`)
+  if (hosts > 1 && family === 'dual') tell(`  tweed lab ping${option} -6 c1 c2`)
   tell(`  tweed lab down${option}`)
 }
 
@@ -104,9 +120,16 @@ async function status({ name }: Named): Promise<void> {
 const IN_SYNC = 'in sync'
 
 async function hostRow(host: LabHost): Promise<string[]> {
-  const subnet = await leasedSubnet(host)
-  const address = subnet === undefined ? '-' : containerAddresses(subnet).container
-  return [host.name, host.publicIp, subnet ?? '-', host.container.name, address, await agentState(host)]
+  const subnets = Object.values(await readSubnetFile(host.subnetFile))
+  const addresses = subnets.map((subnet) => containerAddresses(subnet).container)
+  return [
+    host.name,
+    Object.values(host.publicIps).join(' '),
+    subnets.join(' ') || '-',
+    host.container.name,
+    addresses.join(' ') || '-',
+    await agentState(host),
+  ]
 }
 
 async function agentState(host: LabHost): Promise<string> {
@@ -135,12 +158,17 @@ interface PingOptions extends Named {
   readonly count: number
   /** Milliseconds. */
   readonly interval: number
+  readonly 6?: true
 }
 
-async function runPing(from: string, to: string, { name, count, interval }: PingOptions): Promise<void> {
+async function runPing(
+  from: string,
+  to: string,
+  { name, count, interval, 6: ipv6 }: PingOptions,
+): Promise<void> {
   const lab = await requireLab(name)
   const { path: netns } = findNamespace(lab, from)
-  const destination = await findAddress(lab, to)
+  const destination = await findAddress(lab, to, ipv6 || lab.family === 'inet6' ? 'inet6' : 'inet')
   const result = await untilInterrupted((signal) => {
     const options = { netns, destination, count, interval, timeout: 1000, signal }
     return ping(options, (reply) => tell(formatReply(reply)))
@@ -150,11 +178,13 @@ async function runPing(from: string, to: string, { name, count, interval }: Ping
 }
 
 /** Of a host its public IP, of a container its address in the overlay. @throws {LabError} */
-async function findAddress(lab: Lab, name: string): Promise<Ip> {
+async function findAddress(lab: Lab, name: string, family: Family): Promise<Ip> {
   for (const host of lab.hosts) {
-    if (host.name === name) return host.publicIp
+    const publicIp = host.publicIps[family]
+    if (publicIp === undefined) throw new LabError(`lab ${lab.name} has no addresses of that family`)
+    if (host.name === name) return publicIp
     if (host.container.name !== name) continue
-    const subnet = await leasedSubnet(host)
+    const subnet = (await readSubnetFile(host.subnetFile))[family]
     if (subnet === undefined) throw new LabError(`${host.name} has leased no subnet: see ${host.logFile}`)
     return containerAddresses(subnet).container
   }
@@ -165,10 +195,6 @@ async function findAddress(lab: Lab, name: string): Promise<Ip> {
       throw new LabError(`${name} is neither in lab ${lab.name} nor an address`)
     throw error
   }
-}
-
-async function leasedSubnet(host: LabHost): Promise<Prefix | undefined> {
-  return (await readSubnetFile(host.subnetFile)).inet
 }
 
 /** @throws {LabError} */

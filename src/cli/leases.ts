@@ -1,7 +1,7 @@
 /** `tweed leases`: who holds which subnet. */
 
-import { type Ip, parseIp } from '../address/ip.ts'
-import { type Prefix, parsePrefix } from '../address/prefix.ts'
+import { AddressError, type Family, type Ip, ipFamily, type PerFamily, parseIp } from '../address/ip.ts'
+import { type Prefix, parsePrefix, prefixFamily } from '../address/prefix.ts'
 import type { Lease } from '../lease/lease.ts'
 import { type LeaseRegistry, type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
 import { printable } from '../status/printable.ts'
@@ -17,8 +17,16 @@ export async function runLeases(argv: readonly string[]): Promise<void> {
     .option('--json', 'for machines')
     .action(list)
   command('reserve', 'give a subnet for good to the host with that public IP')
-    .argument('<subnet>', 'as in 10.10.10.0/24', argument(parsePrefix))
-    .argument('<public-ip>', 'as in 192.168.1.10', argument(parseIp))
+    .argument(
+      '<subnet>',
+      'as in 10.10.10.0/24; with IPv6 10.10.10.0/24,fd00:10::/64',
+      argument((text) => perFamily(text, parsePrefix, prefixFamily)),
+    )
+    .argument(
+      '<public-ip>',
+      'as in 192.168.1.10; with IPv6 192.168.1.10,fd00:192::10',
+      argument((text) => perFamily(text, parseIp, ipFamily)),
+    )
     .action(reserve)
   command('release', 'remove the lease or reservation of a subnet')
     .argument('<subnet>', 'as in 10.10.10.0/24', argument(parsePrefix))
@@ -40,8 +48,27 @@ async function list({ json, ...options }: RegistryOptions & { readonly json?: tr
   }
 }
 
-async function reserve(subnet: Prefix, publicIp: Ip, options: RegistryOptions): Promise<void> {
-  await useRegistry(options, (registry) => registry.reserve(subnet, publicIp))
+/** One value, or one of each family with a comma between them. @throws {AddressError} */
+function perFamily<T>(
+  text: string,
+  parse: (part: string) => T,
+  familyOf: (value: T) => Family,
+): PerFamily<T> {
+  const values: Partial<Record<Family, T>> = {}
+  for (const value of text.split(',').map(parse)) {
+    const family = familyOf(value)
+    if (values[family] !== undefined) throw new AddressError(`${text} has two of the same address family`)
+    values[family] = value
+  }
+  return values
+}
+
+async function reserve(
+  subnets: PerFamily<Prefix>,
+  publicIps: PerFamily<Ip>,
+  options: RegistryOptions,
+): Promise<void> {
+  await useRegistry(options, (registry) => registry.reserve(subnets, publicIps))
 }
 
 async function release(subnet: Prefix, options: RegistryOptions): Promise<void> {

@@ -48,10 +48,16 @@ export function formatStatus(status: Status): string {
   const { lease, registry, counters } = status
   const sections = [
     formatFields([
-      ['host', `${status.publicIp} on ${status.externalInterface}, ${readiness(status)}`],
-      ['lease', `${lease.subnet}, ${lease.expires === null ? 'reserved' : `until ${lease.expires}`}`],
-      ['network', `${status.network}, ${status.backend}, MTU ${status.mtu}`],
-      ['link', `${status.link} ${status.mac}`],
+      [
+        'host',
+        `${both(status.publicIp, status.publicIpv6)} on ${status.externalInterface}, ${readiness(status)}`,
+      ],
+      [
+        'lease',
+        `${both(lease.subnet, lease.ipv6Subnet)}, ${lease.expires === null ? 'reserved' : `until ${lease.expires}`}`,
+      ],
+      ['network', `${both(status.network, status.ipv6Network)}, ${status.backend}, MTU ${status.mtu}`],
+      ['link', links(status)],
       ['registry', registry.available ? registry.name : bad(`${registry.name}: ${registry.why}`)],
       ['agent', `tweed ${status.version}, up for ${formatDuration(status.uptime)}`],
       [
@@ -73,8 +79,19 @@ function readiness(status: Status): string {
   return isInSync(status) ? good('in sync') : bad('ready, not in sync')
 }
 
-function peerRow({ subnet, publicIp, state, why }: PeerStatus): string[] {
-  return [subnet, publicIp, formatState(state), why]
+function peerRow({ state, why, ...peer }: PeerStatus): string[] {
+  return [both(peer.subnet, peer.ipv6Subnet), both(peer.publicIp, peer.publicIpv6), formatState(state), why]
+}
+
+/** What there is of the two families. */
+function both(inet: string, inet6: string): string {
+  return [inet, inet6].filter((text) => text !== '').join(' ')
+}
+
+/** A backend that needs none has no link, and some links have no MAC. */
+function links({ link, mac, ipv6Link, ipv6Mac }: Status): string {
+  const texts = [both(link, mac), ipv6Link === link ? '' : both(ipv6Link, ipv6Mac)]
+  return texts.filter((text) => text !== '').join(', ') || '-'
 }
 
 function formatState(state: PeerState): string {

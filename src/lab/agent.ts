@@ -35,7 +35,7 @@ export async function startAgent(
     '--iface=eth0',
     // A fresh machine has no iptables, and a lab drops nothing.
     '--iptables-forward-rules=false',
-    `--public-ip=${host.publicIp}`,
+    ...publicIpFlags(host),
     `--subnet-file=${host.subnetFile}`,
   ]
   const child = spawn('nsenter', words, { detached: true, stdio: ['ignore', log.fd, log.fd] })
@@ -57,6 +57,13 @@ export async function startAgent(
     await log.close()
   }
   return child
+}
+
+export function publicIpFlags({ publicIps: { inet, inet6 } }: LabHost): string[] {
+  return [
+    ...(inet === undefined ? [] : [`--public-ip=${inet}`]),
+    ...(inet6 === undefined ? [] : [`--public-ipv6=${inet6}`]),
+  ]
 }
 
 /** SIGTERM, as a service manager would. The data plane stays. */

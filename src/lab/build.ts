@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises'
 import { parseEnv } from 'node:util'
+import { type Ip, ipFamily } from '../address/ip.ts'
 import { parsePrefix, prefixLength } from '../address/prefix.ts'
 import { ipBatch, run } from './command.ts'
 import {
@@ -11,6 +12,7 @@ import {
   LabError,
   type LabHost,
   type Namespace,
+  UNDERLAY_LENGTHS,
 } from './topology.ts'
 
 /** Both ends of every veth pair are made where they belong: nothing passes through the machine's own namespace. */
@@ -25,35 +27,45 @@ export async function buildHost({ underlay }: Lab, host: LabHost): Promise<void>
   await ipBatch(host.namespace, [
     'link set lo up',
     `link add eth0 type veth peer name ${host.name} netns ${underlay.namespace}`,
-    `address add ${host.publicIp}/24 dev eth0`,
+    ...Object.values(host.publicIps).map((ip) => addAddress(ip, UNDERLAY_LENGTHS[ipFamily(ip)], 'eth0')),
     'link set eth0 up',
   ])
   await ipBatch(underlay.namespace, [`link set ${host.name} master br0 up`])
   await writeSysctl(host, 'net/ipv4/ip_forward', '1')
+  if (host.publicIps.inet6 !== undefined) await writeSysctl(host, 'net/ipv6/conf/all/forwarding', '1')
 }
 
 /** What Docker does with subnet.env: a bridge with the first address, containers behind it, the MTU on all of them. */
 export async function attachContainer(host: LabHost): Promise<void> {
   const { name, namespace } = host.container
-  const { FLANNEL_SUBNET, FLANNEL_MTU } = parseEnv(await readFile(host.subnetFile, 'utf8'))
-  if (FLANNEL_SUBNET === undefined || FLANNEL_MTU === undefined) {
-    throw new LabError(`${host.subnetFile} has no FLANNEL_SUBNET or no FLANNEL_MTU`)
+  const { FLANNEL_SUBNET, FLANNEL_IPV6_SUBNET, FLANNEL_MTU } = parseEnv(
+    await readFile(host.subnetFile, 'utf8'),
+  )
+  const subnets = [FLANNEL_SUBNET, FLANNEL_IPV6_SUBNET].flatMap((text) =>
+    text === undefined ? [] : parsePrefix(text),
+  )
+  if (subnets.length === 0 || FLANNEL_MTU === undefined) {
+    throw new LabError(`${host.subnetFile} has no subnet or no FLANNEL_MTU`)
   }
-  const subnet = parsePrefix(FLANNEL_SUBNET)
-  const { gateway, container } = containerAddresses(subnet)
+  const plans = subnets.map((subnet) => ({ ...containerAddresses(subnet), length: prefixLength(subnet) }))
   await ipBatch(host.namespace, [
     `link add docker0 mtu ${FLANNEL_MTU} type bridge`,
-    `address add ${FLANNEL_SUBNET} dev docker0`,
+    ...plans.map(({ gateway, length }) => addAddress(gateway, length, 'docker0')),
     `link add ${name} mtu ${FLANNEL_MTU} type veth peer name eth0 mtu ${FLANNEL_MTU} netns ${namespace}`,
     `link set ${name} master docker0 up`,
     'link set docker0 up',
   ])
   await ipBatch(namespace, [
     'link set lo up',
-    `address add ${container}/${prefixLength(subnet)} dev eth0`,
+    ...plans.map(({ container, length }) => addAddress(container, length, 'eth0')),
     'link set eth0 up',
-    `route add default via ${gateway}`,
+    ...plans.map(({ gateway }) => `route add default via ${gateway}`),
   ])
+}
+
+/** An IPv6 address is used at once, without looking for another who has it. */
+export function addAddress(ip: Ip, length: number, link: string): string {
+  return `address replace ${ip}/${length} dev ${link}${ipFamily(ip) === 'inet6' ? ' nodad' : ''}`
 }
 
 /** @param name With slashes: `net/ipv4/ip_forward`. */

@@ -3,13 +3,23 @@
 import type { ChildProcess } from 'node:child_process'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { ipFamily } from '../address/ip.ts'
+import { prefixOf } from '../address/prefix.ts'
 import { startAgent, untilConnected } from './agent.ts'
 import { attachContainer, buildUnderlay } from './build.ts'
 import { lockLab } from './lock.ts'
 import { type Program, seedRegistry } from './registry.ts'
 import { removeLab } from './remove.ts'
 import { checkKernel, checkMachine } from './requirements.ts'
-import { type Lab, type LabRegistry, LABS_DIRECTORY, LabError, planLab } from './topology.ts'
+import {
+  type Lab,
+  type LabFamily,
+  type LabRegistry,
+  LABS_DIRECTORY,
+  LabError,
+  planLab,
+  UNDERLAY_LENGTHS,
+} from './topology.ts'
 
 export interface LabOptions {
   /** The network config. */
@@ -23,7 +33,7 @@ export interface LabOptions {
 /** Builds a lab that stays when this process ends. @throws Nothing is left of the lab then. */
 export async function labUp(lab: Lab, { config, program, signal, tell }: LabOptions): Promise<void> {
   await onCleanGround(lab, tell, async () => {
-    tell(`the underlay 192.168.1.0/24 with ${lab.hosts.map(({ name }) => name).join(', ')}`)
+    tell(`the underlay ${underlayNetworks(lab)} with ${lab.hosts.map(({ name }) => name).join(', ')}`)
     await buildUnderlay(lab)
     signal.throwIfAborted()
     await seedRegistry(lab, config, program)
@@ -83,8 +93,8 @@ export async function findLab(name: string): Promise<Lab | undefined> {
     if (error.code !== 'ENOENT') throw error
   })
   if (text === undefined) return undefined
-  const { hosts, registry } = JSON.parse(text) as { readonly hosts: number; readonly registry: LabRegistry }
-  return planLab(name, hosts, registry)
+  const { hosts, registry, family } = JSON.parse(text) as Marked
+  return planLab(name, hosts, registry, family)
 }
 
 /** One agent on each host, in the order of the hosts, all in sync with each other. @throws {LabError} */
@@ -94,11 +104,26 @@ export async function startAgents(lab: Lab, program: Program, signal: AbortSigna
   return agents
 }
 
+/** What else than its name a lab is planned from. */
+interface Marked {
+  readonly hosts: number
+  readonly registry: LabRegistry
+  readonly family: LabFamily
+}
+
 /** Written last and in one step: a lab without it is one whose building did not end. */
-async function mark({ name, hosts, registry }: Lab): Promise<void> {
+async function mark({ name, hosts, registry, family }: Lab): Promise<void> {
+  const marked: Marked = { hosts: hosts.length, registry, family }
   const path = markPath(name)
-  await writeFile(`${path}.new`, JSON.stringify({ hosts: hosts.length, registry }))
+  await writeFile(`${path}.new`, JSON.stringify(marked))
   await rename(`${path}.new`, path)
+}
+
+function underlayNetworks({ hosts: [host] }: Lab): string {
+  const networks = Object.values(host?.publicIps ?? {}).map((ip) =>
+    prefixOf(ip, UNDERLAY_LENGTHS[ipFamily(ip)]),
+  )
+  return networks.join(' and ')
 }
 
 function markPath(name: string): string {

@@ -9,19 +9,26 @@ import { once } from 'node:events'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ipToNumber } from '../address/ip.ts'
-import { type Prefix, prefixBase, prefixCovers, prefixLength } from '../address/prefix.ts'
-import { type NetworkConfig, parseNetworkConfig } from '../config/network-config.ts'
+import { type Family, type Ip, ipFamily, ipToNumber, type PerFamily } from '../address/ip.ts'
+import { type Prefix, prefixBase, prefixCovers, prefixFamily, prefixLength } from '../address/prefix.ts'
+import { type NetworkConfig, parseNetworkConfig, type SubnetRange } from '../config/network-config.ts'
 import { SqliteRegistry } from '../lease/sqlite.ts'
+import { addAddress } from './build.ts'
 import { CommandError, ip, run } from './command.ts'
-import { type Lab, LabError, type LabHost, UNDERLAY_IP } from './topology.ts'
+import { type Lab, LabError, type LabHost, UNDERLAY_IP, UNDERLAY_IPV6, UNDERLAY_LENGTHS } from './topology.ts'
 
 /** The words that start tweed: `node src/main.ts`. */
 export type Program = readonly string[]
 
+/** Where it listens for an IPv4 host; in a lab without IPv4, at the same port of the underlay's IPv6 address. */
 export const ETCD_URL = `http://${UNDERLAY_IP}:2379`
+const ETCD_URL_IPV6 = `http://[${UNDERLAY_IPV6}]:2379`
 export const ETCD_PREFIX = '/flannel/network'
 const ETCD_PATIENCE = 10_000
+
+function etcdUrl({ family }: Lab): string {
+  return family === 'inet6' ? ETCD_URL_IPV6 : ETCD_URL
+}
 
 /** The flags that name the registry, for the agent and for admin commands. */
 export function registryFlags(lab: Lab): string[] {
@@ -29,7 +36,7 @@ export function registryFlags(lab: Lab): string[] {
     case 'sqlite':
       return [`--registry=sqlite:${lab.registryPath}`]
     case 'etcd':
-      return [`--etcd-endpoints=${ETCD_URL}`, `--etcd-prefix=${ETCD_PREFIX}`]
+      return [`--etcd-endpoints=${etcdUrl(lab)}`, `--etcd-prefix=${ETCD_PREFIX}`]
     default:
       return lab.registry satisfies never
   }
@@ -40,7 +47,10 @@ export async function seedRegistry(lab: Lab, config: string, program: Program): 
   if (lab.registry === 'etcd') await startEtcd(lab)
   await putConfig(lab, config, program)
   const parsed = parseNetworkConfig(config)
-  for (const host of lab.hosts) if (canLease(parsed, host.subnet)) await reserve(lab, host, program)
+  for (const host of lab.hosts) {
+    const subnets = leasable(parsed, host)
+    if (subnets !== undefined) await reserve(lab, subnets, host.publicIps, program)
+  }
 }
 
 /** Agents that run take it up. */
@@ -49,11 +59,17 @@ export async function putConfig(lab: Lab, config: string, program: Program): Pro
   await tweed(lab, program, ['config', 'put'], ['-'], config)
 }
 
-async function reserve(lab: Lab, { subnet, publicIp }: LabHost, program: Program): Promise<void> {
+async function reserve(
+  lab: Lab,
+  subnets: PerFamily<Prefix>,
+  publicIps: PerFamily<Ip>,
+  program: Program,
+): Promise<void> {
   if (lab.registry === 'sqlite') {
-    return withFile(lab, async (registry) => void (await registry.reserve(subnet, publicIp)))
+    return withFile(lab, async (registry) => void (await registry.reserve(subnets, publicIps)))
   }
-  await tweed(lab, program, ['leases', 'reserve'], [subnet, publicIp])
+  const words = [subnets, publicIps].map((values) => Object.values(values).join(','))
+  await tweed(lab, program, ['leases', 'reserve'], words)
 }
 
 async function withFile(lab: Lab, work: (registry: SqliteRegistry) => Promise<void>): Promise<void> {
@@ -82,14 +98,15 @@ export function etcdDirectory(lab: Lab): string {
 
 /** It ends with the lab, whose processes are those in its namespaces. @throws {LabError} */
 export async function startEtcd(lab: Lab): Promise<ChildProcess> {
-  await ip(lab.underlay.namespace, `address replace ${UNDERLAY_IP}/24 dev br0`)
+  const address = lab.family === 'inet6' ? UNDERLAY_IPV6 : UNDERLAY_IP
+  await ip(lab.underlay.namespace, addAddress(address, UNDERLAY_LENGTHS[ipFamily(address)], 'br0'))
   const log = await open(join(lab.directory, 'etcd.log'), 'a')
   const words = [
     `--net=${lab.underlay.path}`,
     'etcd',
     `--data-dir=${etcdDirectory(lab)}`,
-    `--listen-client-urls=${ETCD_URL}`,
-    `--advertise-client-urls=${ETCD_URL}`,
+    `--listen-client-urls=${etcdUrl(lab)}`,
+    `--advertise-client-urls=${etcdUrl(lab)}`,
     '--listen-peer-urls=http://127.0.0.1:2380',
   ]
   const child = spawn('nsenter', words, { detached: true, stdio: ['ignore', log.fd, log.fd] })
@@ -116,7 +133,8 @@ async function untilListening(lab: Lab, ended: Promise<unknown[]>): Promise<void
 }
 
 async function isListening(lab: Lab): Promise<boolean> {
-  const script = `exec 3<>/dev/tcp/${UNDERLAY_IP}/2379`
+  const address = lab.family === 'inet6' ? UNDERLAY_IPV6 : UNDERLAY_IP
+  const script = `exec 3<>/dev/tcp/${address}/2379`
   try {
     await run('nsenter', [`--net=${lab.underlay.path}`, 'bash', '-c', script])
     return true
@@ -126,9 +144,19 @@ async function isListening(lab: Lab): Promise<boolean> {
   }
 }
 
-function canLease(config: NetworkConfig, subnet: Prefix): boolean {
-  const range = config.ranges.inet
-  if (range === undefined) return false
+/** The subnets of the host in the families of the config; undefined when it has another network. */
+function leasable({ ranges }: NetworkConfig, host: LabHost): PerFamily<Prefix> | undefined {
+  const subnets: Partial<Record<Family, Prefix>> = {}
+  for (const range of Object.values(ranges)) {
+    const family = prefixFamily(range.network)
+    const subnet = host.subnets[family]
+    if (subnet === undefined || !canLease(range, subnet)) return undefined
+    subnets[family] = subnet
+  }
+  return subnets
+}
+
+function canLease(range: SubnetRange, subnet: Prefix): boolean {
   const base = ipToNumber(prefixBase(subnet))
   return (
     range.subnetLength === prefixLength(subnet) &&

@@ -12,19 +12,26 @@
  *     ┌─┴───────── underlay ────────┴─┐
  *     │ br0, one port for each host   │
  *     └───────────────────────────────┘
+ *
+ * An IPv6 lab has the same shape: host-A has fd00:192::10 and fd00:10:10:10::/64, with its decimal numbers as digits.
  */
 
 import { join } from 'node:path'
-import { type Ip, ipFromNumber, ipToNumber } from '../address/ip.ts'
-import { type Prefix, prefixBase, parsePrefix } from '../address/prefix.ts'
+import { type Family, type Ip, ipFromNumber, ipToNumber, type PerFamily, parseIp } from '../address/ip.ts'
+import { type Prefix, parsePrefix, prefixBase, prefixFamily } from '../address/prefix.ts'
 
 /** Where its hosts keep their leases. */
 export const LAB_REGISTRIES = ['sqlite', 'etcd'] as const
 export type LabRegistry = (typeof LAB_REGISTRIES)[number]
 
+/** Which addresses its hosts and containers have. */
+export const LAB_FAMILIES = ['inet', 'inet6', 'dual'] as const
+export type LabFamily = (typeof LAB_FAMILIES)[number]
+
 export interface Lab {
   readonly name: string
   readonly registry: LabRegistry
+  readonly family: LabFamily
   /** The registry, the agents' logs and files. */
   readonly directory: string
   readonly registryPath: string
@@ -40,9 +47,12 @@ export interface Namespace {
 }
 
 export interface LabHost extends Namespace {
-  /** 192.168.1.10 and on. */
+  /** 192.168.1.10 and fd00:192::10, and on. */
+  readonly publicIps: PerFamily<Ip>
+  /** 10.10.10.0/24 and fd00:10:10:10::/64, and on: reserved for this host where the network config has them. */
+  readonly subnets: PerFamily<Prefix>
+  /** Of the first family of the lab. */
   readonly publicIp: Ip
-  /** 10.10.10.0/24 and on: reserved for this host where the network config has it. */
   readonly subnet: Prefix
   /** c1 and on. */
   readonly container: Namespace
@@ -57,16 +67,23 @@ export class LabError extends Error {
 
 export const LABS_DIRECTORY = '/run/tweed-lab'
 /** Of the underlay itself, where an etcd listens. */
-export const UNDERLAY_IP = '192.168.1.1' as Ip
+export const UNDERLAY_IP: Ip = parseIp('192.168.1.1')
+export const UNDERLAY_IPV6: Ip = parseIp('fd00:192::1')
+/** Of the underlay, where its bridge and the hosts' interfaces are. */
+export const UNDERLAY_LENGTHS = { inet: 24, inet6: 64 } as const satisfies Record<Family, number>
 /** host-A to host-Z. */
 export const MAX_HOSTS = 26
 
-const FIRST_PUBLIC_IP = ipToNumber('192.168.1.10' as Ip)
-const FIRST_SUBNET = ipToNumber('10.10.10.0' as Ip)
+const FIRST = 10
 const NAME = /^[a-z0-9]{1,20}$/
 
 /** @throws {LabError} */
-export function planLab(name: string, hostCount: number, registry: LabRegistry = 'sqlite'): Lab {
+export function planLab(
+  name: string,
+  hostCount: number,
+  registry: LabRegistry = 'sqlite',
+  family: LabFamily = 'inet',
+): Lab {
   if (!Number.isInteger(hostCount) || hostCount < 1 || hostCount > MAX_HOSTS) {
     throw new LabError(`a lab has 1 to ${MAX_HOSTS} hosts`)
   }
@@ -80,6 +97,7 @@ export function planLab(name: string, hostCount: number, registry: LabRegistry =
   return {
     name,
     registry,
+    family,
     directory,
     registryPath: join(directory, 'registry.db'),
     underlay: inLab('underlay'),
@@ -87,13 +105,34 @@ export function planLab(name: string, hostCount: number, registry: LabRegistry =
       const host = inLab(`host-${String.fromCharCode(65 + i)}`)
       return {
         ...host,
-        publicIp: ipFromNumber(FIRST_PUBLIC_IP + BigInt(i), 'inet'),
-        subnet: parsePrefix(`${ipFromNumber(FIRST_SUBNET + 256n * BigInt(i), 'inet')}/24`),
+        ...addressesOf(FIRST + i, family),
         container: inLab(`c${i + 1}`),
         subnetFile: join(directory, host.name, 'subnet.env'),
         logFile: join(directory, host.name, 'agent.log'),
       }
     }),
+  }
+}
+
+type Addresses = Pick<LabHost, 'publicIps' | 'subnets' | 'publicIp' | 'subnet'>
+
+/** @param n At most 255 in decimal, which is also read as hexadecimal. */
+function addressesOf(n: number, family: LabFamily): Addresses {
+  const inet = { publicIp: parseIp(`192.168.1.${n}`), subnet: parsePrefix(`10.10.${n}.0/24`) }
+  const inet6 = { publicIp: parseIp(`fd00:192::${n}`), subnet: parsePrefix(`fd00:10:10:${n}::/64`) }
+  switch (family) {
+    case 'inet':
+      return { ...inet, publicIps: { inet: inet.publicIp }, subnets: { inet: inet.subnet } }
+    case 'inet6':
+      return { ...inet6, publicIps: { inet6: inet6.publicIp }, subnets: { inet6: inet6.subnet } }
+    case 'dual':
+      return {
+        ...inet,
+        publicIps: { inet: inet.publicIp, inet6: inet6.publicIp },
+        subnets: { inet: inet.subnet, inet6: inet6.subnet },
+      }
+    default:
+      return family satisfies never
   }
 }
 
@@ -109,7 +148,8 @@ export function namespacePrefix(lab: string): string {
 /** The gateway (docker0) and the container of a subnet: its first two host addresses. */
 export function containerAddresses(subnet: Prefix): { readonly gateway: Ip; readonly container: Ip } {
   const base = ipToNumber(prefixBase(subnet))
-  return { gateway: ipFromNumber(base + 1n, 'inet'), container: ipFromNumber(base + 2n, 'inet') }
+  const family = prefixFamily(subnet)
+  return { gateway: ipFromNumber(base + 1n, family), container: ipFromNumber(base + 2n, family) }
 }
 
 export function allNamespaces(lab: Lab): Namespace[] {

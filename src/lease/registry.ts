@@ -65,9 +65,12 @@ export interface LeaseRegistry {
 /** What an operator does to a registry (`tweed config put`, `tweed leases`). */
 export interface RegistryAdmin {
   putConfig(text: string): Promise<void>
-  /** A lease that never expires, for the host with that public IP. @throws {RegistryError} when it overlaps one. */
-  reserve(subnet: Prefix, publicIp: Ip): Promise<Lease>
-  /** Removes the lease of that subnet. @throws {RegistryError} when there is none. */
+  /**
+   * A lease that never expires, for the host with these public IPs, of one family or of both.
+   * @throws {RegistryError} when it overlaps one.
+   */
+  reserve(subnets: PerFamily<Prefix>, publicIps: PerFamily<Ip>): Promise<Lease>
+  /** Removes the lease of that subnet, which may be one of two. @throws {RegistryError} when there is none. */
   release(subnet: Prefix): Promise<void>
 }
 

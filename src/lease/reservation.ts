@@ -1,6 +1,6 @@
 /** Whether the operator may reserve a subnet for a host: one rule for every registry. */
 
-import { familyBits, type Ip, ipFamily } from '../address/ip.ts'
+import { familyBits, type Ip, type PerFamily } from '../address/ip.ts'
 import { type Prefix, prefixFamily, prefixLength } from '../address/prefix.ts'
 import { type Entry, type Known, overlaps } from './entries.ts'
 import { formatLeaseKey, type Lease, type LeaseAttributes, sameHost } from './lease.ts'
@@ -16,15 +16,16 @@ export interface Reservation<E extends Entry> {
 /** @param known The entries in force. @throws {RegistryError} */
 export function planReservation<E extends Entry>(
   known: Iterable<Known<E>>,
-  subnet: Prefix,
-  publicIp: Ip,
+  subnets: PerFamily<Prefix>,
+  publicIps: PerFamily<Ip>,
 ): Reservation<E> {
-  const family = prefixFamily(subnet)
-  if (ipFamily(publicIp) !== family || prefixLength(subnet) === familyBits(family)) {
-    throw new RegistryError('invalid', `${subnet} cannot be reserved for ${publicIp}`)
+  const text = Object.values(subnets).join(' and ')
+  if (!isPossible(subnets, publicIps)) {
+    throw new RegistryError(
+      'invalid',
+      `${text} cannot be reserved for ${Object.values(publicIps).join(' and ')}`,
+    )
   }
-  const subnets = { [family]: subnet }
-  const publicIps = { [family]: publicIp }
   let reservation: Reservation<E> = {
     attributes: { publicIps, backendType: '', backendData: {} },
     held: undefined,
@@ -35,10 +36,20 @@ export function planReservation<E extends Entry>(
       typeof lease !== 'string' &&
       lease.key === formatLeaseKey(subnets) &&
       sameHost(lease.publicIps, publicIps)
-    if (!own) throw new RegistryError('conflict', `${subnet} overlaps ${entry.key}, ${holderOf(lease)}`)
+    if (!own) throw new RegistryError('conflict', `${text} overlaps ${entry.key}, ${holderOf(lease)}`)
     reservation = { attributes: lease, held: entry }
   }
   return reservation
+}
+
+/** A subnet for each public IP, and none that is a single address. */
+function isPossible(subnets: PerFamily<Prefix>, publicIps: PerFamily<Ip>): boolean {
+  const prefixes = Object.values(subnets)
+  const fits = prefixes.every((subnet) => {
+    const family = prefixFamily(subnet)
+    return publicIps[family] !== undefined && prefixLength(subnet) < familyBits(family)
+  })
+  return fits && prefixes.length > 0 && prefixes.length === Object.values(publicIps).length
 }
 
 function holderOf(lease: Lease | string): string {

@@ -6,7 +6,7 @@
 import { randomInt } from 'node:crypto'
 import type { DatabaseSync } from 'node:sqlite'
 import type { Ip, PerFamily } from '../address/ip.ts'
-import { type Prefix, prefixFamily } from '../address/prefix.ts'
+import type { Prefix } from '../address/prefix.ts'
 import { chooseSubnets } from './allocate.ts'
 import {
   type Contents,
@@ -163,14 +163,13 @@ export class SqliteRegistry implements LeaseRegistry, RegistryAdmin {
     })
   }
 
-  async reserve(subnet: Prefix, publicIp: Ip): Promise<Lease> {
-    const subnets = { [prefixFamily(subnet)]: subnet }
+  async reserve(subnets: PerFamily<Prefix>, publicIps: PerFamily<Ip>): Promise<Lease> {
     return this.#write({ create: true }, (database) => {
       const now = Date.now()
       const entries = readEntries(database)
       const live = entries.filter((entry) => isLive(entry, now))
       const known = live.map((entry) => ({ entry, result: tryDecode(entry) }))
-      const { attributes } = planReservation(known, subnet, publicIp)
+      const { attributes } = planReservation(known, subnets, publicIps)
       removeExpired(database, entries, subnets, now)
       return put(database, subnets, attributes, undefined)
     })

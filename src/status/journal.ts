@@ -3,6 +3,7 @@
  * for `tweed status`, health and metrics. It decides nothing.
  */
 
+import { type Family, ipFamily } from '../address/ip.ts'
 import type { Backend, CompanionStep, HostFacts } from '../backend/backend.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
 import type { Outcome, OutcomeChanges } from '../lease/admission.ts'
@@ -10,8 +11,8 @@ import type { Lease, LeaseKey } from '../lease/lease.ts'
 import type { LeaseSnapshot } from '../lease/registry.ts'
 import type { Logger } from '../log.ts'
 import type { FirewallReport } from '../masquerade/firewall.ts'
-import { type Failure, type Key, type Operation, type Report } from '../state.ts'
-import { Peers, type ShareOf } from './peers.ts'
+import type { Entry, Failure, Key, Operation, Report } from '../state.ts'
+import { namesOf, Peers, type ShareOf } from './peers.ts'
 import { printable } from './printable.ts'
 import type { Counters, PeerState, Status } from './status.ts'
 import { nameEntry, tellFailure } from './words.ts'
@@ -97,8 +98,7 @@ export class Journal {
     this.#membership = membership
     this.#waiting = ''
     const facts = {
-      subnet: lease.subnets.inet,
-      publicIp: host.publicIps.inet,
+      ...namesOf({ subnets: lease.subnets, publicIps: host.publicIps }),
       interface: host.external.name,
       backend: backend.type,
       mtu: backend.mtu,
@@ -296,18 +296,26 @@ export class Journal {
 
   get status(): Status {
     const { config, host, backend, lease } = this.#membership ?? {}
-    const [link = ''] = backend?.scope.links ?? []
+    const own = backend === undefined || lease === undefined ? [] : backend.own(lease).entries
     return {
       version: this.#version,
       uptime: Math.round((performance.now() - this.#started) / 1000),
       network: config?.ranges.inet?.network ?? '',
+      ipv6Network: config?.ranges.inet6?.network ?? '',
       backend: backend?.type ?? '',
       externalInterface: host?.external.name ?? '',
       publicIp: host?.publicIps.inet ?? '',
-      link,
-      mac: backend?.mac.inet ?? backend?.mac.inet6 ?? '',
+      publicIpv6: host?.publicIps.inet6 ?? '',
+      link: linkWith(own, 'inet'),
+      mac: backend?.mac.inet ?? '',
+      ipv6Link: linkWith(own, 'inet6'),
+      ipv6Mac: backend?.mac.inet6 ?? '',
       mtu: backend?.mtu ?? 0,
-      lease: { subnet: lease?.subnets.inet ?? '', expires: lease === undefined ? null : expiry(lease) },
+      lease: {
+        subnet: lease?.subnets.inet ?? '',
+        ipv6Subnet: lease?.subnets.inet6 ?? '',
+        expires: lease === undefined ? null : expiry(lease),
+      },
       registry: { name: this.#registryName, available: this.registryUsable, why: this.#registryFault },
       peers: this.#peers.statuses(this.#failures, this.#shareOf),
       problems: this.problems,
@@ -321,7 +329,7 @@ export class Journal {
 
   /** @param known Whether a good one is no news: it was good before, or there from the start. */
   #tellOutcome(key: LeaseKey, outcome: Outcome, lease: Lease, known: boolean): void {
-    const facts = { subnet: lease.subnets.inet, publicIp: lease.publicIps.inet }
+    const facts = namesOf(lease)
     switch (outcome.kind) {
       case 'own':
         return
@@ -399,6 +407,13 @@ export class Journal {
 function count(counts: Map<string, number>, { verb, entry: { kind } }: Operation): void {
   const key = `${kind} ${verb}`
   counts.set(key, (counts.get(key) ?? 0) + 1)
+}
+
+/** The link that has our address of the family. */
+function linkWith(entries: readonly Entry[], family: Family): string {
+  for (const entry of entries)
+    if (entry.kind === 'address' && ipFamily(entry.ip) === family) return entry.link
+  return ''
 }
 
 function expiry({ expires }: Lease): string | null {

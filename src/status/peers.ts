@@ -15,6 +15,21 @@ type Failures = ReadonlyMap<Key, Failure>
 /** What failed beside the kernel's tables, by lease. */
 type StepFailures = ReadonlyMap<LeaseKey, string>
 
+/** What a status says of where a host is. */
+type Names = Pick<PeerStatus, 'subnet' | 'ipv6Subnet' | 'publicIp' | 'publicIpv6'>
+
+const NAMELESS: Names = { subnet: '', ipv6Subnet: '', publicIp: '', publicIpv6: '' }
+
+/** For the log too: without what the host does not have. */
+export function namesOf({ subnets, publicIps }: Pick<Lease, 'subnets' | 'publicIps'>): Partial<Names> {
+  return {
+    ...(subnets.inet !== undefined && { subnet: subnets.inet }),
+    ...(subnets.inet6 !== undefined && { ipv6Subnet: subnets.inet6 }),
+    ...(publicIps.inet !== undefined && { publicIp: publicIps.inet }),
+    ...(publicIps.inet6 !== undefined && { publicIpv6: publicIps.inet6 }),
+  }
+}
+
 export class Peers {
   /** Both are those of who judges the leases, and change with what is known. */
   #leases: ReadonlyMap<LeaseKey, Lease> = new Map()
@@ -66,18 +81,17 @@ export class Peers {
     for (const [key, outcome] of this.#outcomes) {
       if (outcome.kind === 'own') continue
       const lease = this.#leases.get(key)
-      const subnet = lease?.subnets.inet ?? key
-      const publicIp = lease?.publicIps.inet ?? ''
+      const named = { ...NAMELESS, ...(lease === undefined ? { subnet: key } : namesOf(lease)) }
       if (outcome.kind !== 'admitted') {
-        statuses.push({ subnet, publicIp, state: outcome.kind, why: printable(outcome.reason) })
+        statuses.push({ ...named, state: outcome.kind, why: printable(outcome.reason) })
         continue
       }
       const failure = failed.get(key)
       const state = failure === undefined ? 'in sync' : 'failed'
-      statuses.push({ subnet, publicIp, state, why: failure ?? '' })
+      statuses.push({ ...named, state, why: failure ?? '' })
     }
     for (const [name, why] of this.#malformed) {
-      statuses.push({ subnet: printable(name), publicIp: '', state: 'refused', why: printable(why) })
+      statuses.push({ ...NAMELESS, subnet: printable(name), state: 'refused', why: printable(why) })
     }
     return statuses
   }

@@ -111,7 +111,7 @@ test('subnet.env is as flannel writes it, and status says the same', async () =>
     { network, lease, publicIp, externalInterface, mtu, link },
     {
       network: '10.10.0.0/16',
-      lease: { subnet: SUBNET, expires: null },
+      lease: { subnet: SUBNET, ipv6Subnet: '', expires: null },
       publicIp: '192.168.1.10',
       externalInterface: 'eth0',
       mtu: 1450,
@@ -161,6 +161,7 @@ test('a command line that cannot be right ends with 2 and one line', async () =>
     ['--nonsense', 'there is no flag -nonsense; see -help'],
     ['--public-ip=192.168.1', 'flag -public-ip: "192.168.1" is not an IP address'],
     ['--public-ip=fd00::1', 'flag -public-ip is fd00::1: it must be an IPv4 address'],
+    ['--public-ipv6=192.0.2.1', 'flag -public-ipv6 is 192.0.2.1: it must be an IPv6 address'],
     ['--healthz-port=65536', 'flag -healthz-port is 65536: it must be a whole number from 0 to 65535'],
     ['--subnet-lease-renew-margin=0', 'flag -subnet-lease-renew-margin is 0: it must be .* from 1 to 1439'],
     ['--registry=etc:x', '"etc:x" is not a registry: write sqlite:PATH'],

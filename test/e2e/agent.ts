@@ -6,7 +6,7 @@ import { get } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { hostStatus } from '../../src/lab/agent.ts'
+import { hostStatus, publicIpFlags } from '../../src/lab/agent.ts'
 import { registryFlags } from '../../src/lab/registry.ts'
 import type { Lab, LabHost } from '../../src/lab/topology.ts'
 import { statusSocketPath } from '../../src/status/client.ts'
@@ -32,7 +32,7 @@ export class Agent {
       TWEED,
       'agent',
       ...registryFlags(lab),
-      `--public-ip=${host.publicIp}`,
+      ...publicIpFlags(host),
       `--subnet-file=${host.subnetFile}`,
       ...flags,
     ]
@@ -93,9 +93,9 @@ export class Agent {
     return this.untilStatus('ready', ({ ready }) => ready)
   }
 
-  /** The peer with that subnet, or registry key, once it is in that state. */
+  /** The peer with that subnet, of either family, or registry key, once it is in that state. */
   async untilPeer(subnet: string, state: PeerStatus['state']): Promise<PeerStatus> {
-    const find = ({ peers }: Status) => peers.find((peer) => peer.subnet === subnet && peer.state === state)
+    const find = ({ peers }: Status) => peers.find((peer) => isOf(peer, subnet) && peer.state === state)
     const found = find(
       await this.untilStatus(`has ${subnet} ${state}`, (status) => find(status) !== undefined),
     )
@@ -104,7 +104,7 @@ export class Agent {
   }
 
   async untilPeerGone(subnet: string): Promise<void> {
-    const isGone = ({ peers }: Status): boolean => peers.every((peer) => peer.subnet !== subnet)
+    const isGone = ({ peers }: Status): boolean => peers.every((peer) => !isOf(peer, subnet))
     await this.untilStatus(`has no ${subnet}`, isGone)
   }
 
@@ -130,4 +130,8 @@ export class Agent {
       await sleep(20)
     }
   }
+}
+
+function isOf(peer: PeerStatus, subnet: string): boolean {
+  return peer.subnet === subnet || peer.ipv6Subnet === subnet
 }

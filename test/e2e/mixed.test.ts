@@ -64,7 +64,7 @@ async function seed(
   const registry = new SqliteRegistry(path)
   try {
     await registry.putConfig(config)
-    await registry.reserve(subnet, publicIp)
+    await registry.reserve({ inet: subnet }, { inet: publicIp })
   } finally {
     await registry.close()
   }

@@ -14,6 +14,7 @@ import { putConfig, seedRegistry } from '../../src/lab/registry.ts'
 import {
   containerAddresses,
   type Lab,
+  type LabFamily,
   type LabHost,
   type LabRegistry,
   planLab,
@@ -35,8 +36,9 @@ export class Overlay implements AsyncDisposable {
     hosts: number,
     config: string | undefined,
     registry: LabRegistry = 'sqlite',
+    family: LabFamily = 'inet',
   ): Promise<Overlay> {
-    const lab = planLab(`twe${process.pid}n${names.next().value}`, hosts, registry)
+    const lab = planLab(`twe${process.pid}n${names.next().value}`, hosts, registry, family)
     await onCleanGround(
       lab,
       () => undefined,
@@ -50,8 +52,8 @@ export class Overlay implements AsyncDisposable {
   }
 
   /** Two hosts with agents that know each other, and a container on each. */
-  static async connect(config: string, registry?: LabRegistry): Promise<Overlay> {
-    const overlay = await Overlay.build(2, config, registry)
+  static async connect(config: string, registry?: LabRegistry, family?: LabFamily): Promise<Overlay> {
+    const overlay = await Overlay.build(2, config, registry, family)
     try {
       const agents = overlay.hosts.map((host) => overlay.start(host))
       for (const agent of agents) {

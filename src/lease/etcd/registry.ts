@@ -7,8 +7,8 @@
  */
 
 import { randomInt } from 'node:crypto'
-import type { Ip } from '../../address/ip.ts'
-import { type Prefix, prefixFamily } from '../../address/prefix.ts'
+import type { Ip, PerFamily } from '../../address/ip.ts'
+import type { Prefix } from '../../address/prefix.ts'
 import { chooseSubnets } from '../allocate.ts'
 import { entrySubnets, type Known, readLeases, Snapshots, type Taken, tryDecode } from '../entries.ts'
 import type { Lease } from '../lease.ts'
@@ -153,10 +153,9 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
     await client.call(KV.put, request, this.#closed.signal)
   }
 
-  async reserve(subnet: Prefix, publicIp: Ip): Promise<Lease> {
-    const subnets = { [prefixFamily(subnet)]: subnet }
+  async reserve(subnets: PerFamily<Prefix>, publicIps: PerFamily<Ip>): Promise<Lease> {
     const { lease } = await this.#claim(this.#closed.signal, (known, revision) => {
-      const { attributes, held } = planReservation(known, subnet, publicIp)
+      const { attributes, held } = planReservation(known, subnets, publicIps)
       return { subnets, attributes, held, reserved: true, removed: [], revision }
     })
     return lease

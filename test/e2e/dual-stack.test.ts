@@ -1,0 +1,255 @@
+/** IPv6 alone and beside IPv4, from the command line to the packets: the agent's own side of it. */
+
+import assert from 'node:assert/strict'
+import { readFile, rm } from 'node:fs/promises'
+import { after, before, describe, test } from 'node:test'
+import { type Family, type Ip, ipFamily } from '../../src/address/ip.ts'
+import { ip } from '../../src/lab/command.ts'
+import { ping } from '../../src/lab/ping.ts'
+import { containerAddresses, type LabFamily, type LabHost, type Namespace } from '../../src/lab/topology.ts'
+import type { Lease } from '../../src/lease/lease.ts'
+import { machineState, tweed } from '../tweed.ts'
+import type { Agent } from './agent.ts'
+import { Overlay } from './overlay.ts'
+
+/** The parts of a config, of subnet.env and of a status that a family brings. */
+const PARTS = {
+  inet: {
+    config: '"Network": "10.10.0.0/16"',
+    env: 'FLANNEL_NETWORK=10.10.0.0/16\nFLANNEL_SUBNET=10.10.10.1/24\n',
+    status: { network: '10.10.0.0/16', publicIp: '192.168.1.10', link: 'flannel.1' },
+    lease: { subnet: '10.10.10.0/24' },
+    // eth0 takes 50 bytes less, 70 in IPv6.
+    mtu: 1450,
+  },
+  inet6: {
+    config: '"EnableIPv6": true, "IPv6Network": "fd00:10:10::/48"',
+    env: 'FLANNEL_IPV6_NETWORK=fd00:10:10::/48\nFLANNEL_IPV6_SUBNET=fd00:10:10:10::1/64\n',
+    status: { ipv6Network: 'fd00:10:10::/48', publicIpv6: 'fd00:192::10', ipv6Link: 'flannel-v6.1' },
+    lease: { ipv6Subnet: 'fd00:10:10:10::/64' },
+    mtu: 1430,
+  },
+} as const
+
+const NONE = {
+  network: '',
+  publicIp: '',
+  link: '',
+  ipv6Network: '',
+  publicIpv6: '',
+  ipv6Link: '',
+}
+
+const FAMILIES: Readonly<Record<LabFamily, readonly Family[]>> = {
+  inet: ['inet'],
+  inet6: ['inet6'],
+  dual: ['inet', 'inet6'],
+}
+
+function configOf(family: LabFamily): string {
+  const parts: string[] = FAMILIES[family].map((each) => PARTS[each].config)
+  if (family === 'inet6') parts.unshift('"EnableIPv4": false')
+  return `{${parts.join(', ')}, "Backend": {"Type": "vxlan"}}`
+}
+
+/** Nothing is lost. */
+async function assertReaches(from: Namespace, destination: Ip): Promise<void> {
+  const options = { netns: from.path, destination, count: 5, interval: 20, timeout: 3000 }
+  const { lost, errors, replies } = await ping(options)
+  assert.deepEqual({ lost, errors, count: replies.length }, { lost: [], errors: [], count: 5 }, destination)
+}
+
+function containersOf(host: LabHost): Ip[] {
+  return Object.values(host.subnets).map((subnet) => containerAddresses(subnet).container)
+}
+
+let machine: string
+before(async () => {
+  machine = await machineState()
+})
+after(async () => {
+  assert.equal(await machineState(), machine)
+})
+
+for (const [family, registry] of [
+  ['inet6', 'sqlite'],
+  ['dual', 'sqlite'],
+  ['inet6', 'etcd'],
+  ['dual', 'etcd'],
+] as const) {
+  const families = FAMILIES[family]
+
+  describe(`two hosts, ${family} over ${registry}`, () => {
+    let overlay: Overlay
+    before(async () => {
+      overlay = await Overlay.connect(configOf(family), registry, family)
+    })
+    after(() => overlay?.[Symbol.asyncDispose]())
+
+    test('containers reach each other, and hosts reach containers, over each family', async () => {
+      const [a, b] = [overlay.host(0), overlay.host(1)]
+      for (const [from, to] of [
+        [a, b],
+        [b, a],
+      ] as const) {
+        assert.deepEqual(containersOf(to).map(ipFamily), families)
+        for (const destination of containersOf(to)) {
+          await assertReaches(from.container, destination)
+          await assertReaches(from, destination)
+        }
+      }
+    })
+
+    test('subnet.env is as flannel writes it', async () => {
+      const mtu = Math.min(...families.map((each) => PARTS[each].mtu))
+      assert.equal(
+        await readFile(overlay.host(0).subnetFile, 'utf8'),
+        `${families.map((each) => PARTS[each].env).join('')}FLANNEL_MTU=${mtu}\nFLANNEL_IPMASQ=false\n`,
+      )
+    })
+
+    test('status, leases and the log say each family, and no other', async () => {
+      const status = await overlay.agent(0).status()
+      const expected = Object.assign({}, NONE, ...families.map((each) => PARTS[each].status))
+      assert.partialDeepStrictEqual(status, expected)
+      const lease = Object.assign({}, ...families.map((each) => PARTS[each].lease))
+      assert.deepEqual(status.lease, { subnet: '', ipv6Subnet: '', ...lease, expires: null })
+      assert.deepEqual(status.problems, [])
+      const [peer] = status.peers
+      const { subnets, publicIps } = overlay.host(1)
+      assert.deepEqual(peer, {
+        subnet: subnets.inet ?? '',
+        ipv6Subnet: subnets.inet6 ?? '',
+        publicIp: publicIps.inet ?? '',
+        publicIpv6: publicIps.inet6 ?? '',
+        state: 'in sync',
+        why: '',
+      })
+      const [line] = overlay.agent(0).said(/^lease acquired$/)
+      const told = { subnet: line?.['subnet'] ?? '', ipv6Subnet: line?.['ipv6Subnet'] ?? '' }
+      assert.deepEqual({ ...told, expires: null }, status.lease)
+    })
+
+    test('an agent that comes again has nothing to do', async () => {
+      const agent = overlay.agent(0)
+      const { lease } = await agent.status()
+      assert.equal(await agent.end('SIGTERM'), 0)
+      const again = overlay.start(overlay.host(0))
+      await again.untilReady()
+      assert.equal((await again.untilSaid(/^first turn$/))['operations'], 0)
+      assert.deepEqual((await again.status()).lease, lease)
+    })
+  })
+}
+
+test('without reservations, hosts of an IPv6 network get subnets of their own and come back to them', async () => {
+  const range = '"IPv6SubnetMin": "fd00:10:10:100::", "IPv6SubnetMax": "fd00:10:10:1ff::"'
+  const config = configOf('inet6').replace('"Backend"', `${range}, "Backend"`)
+  await using overlay = await Overlay.build(2, config, 'sqlite', 'inet6')
+  const subnets: string[] = []
+  for (const host of overlay.hosts) {
+    const agent = overlay.start(host)
+    await agent.untilReady()
+    subnets.push((await agent.status()).lease.ipv6Subnet)
+  }
+  assert.equal(new Set(subnets).size, 2, subnets.join(' '))
+  for (const subnet of subnets) assert.match(subnet, /^fd00:10:10:1[0-9a-f]{2}::\/64$/)
+  const { stdout } = await tweed('leases', 'list', '--json', `--registry=sqlite:${overlay.lab.registryPath}`)
+  const leases: readonly Pick<Lease, 'subnets' | 'publicIps'>[] = JSON.parse(stdout)
+  assert.deepEqual(
+    new Map(leases.map((lease) => [lease.publicIps.inet6, lease.subnets.inet6])),
+    new Map(overlay.hosts.map(({ publicIps }, i) => [publicIps.inet6, subnets[i]])),
+  )
+  await overlay.killAgents()
+  // By its public IP: nothing says what it had.
+  const host = overlay.host(0)
+  await rm(host.subnetFile)
+  const again = overlay.start(host)
+  await again.untilReady()
+  assert.equal((await again.status()).lease.ipv6Subnet, subnets[0])
+})
+
+describe('a network of both families', () => {
+  let overlay: Overlay
+  let agent: Agent
+  before(async () => {
+    overlay = await Overlay.build(1, configOf('dual'), 'sqlite', 'dual')
+    agent = overlay.start(overlay.host(0), '--ip-blackhole-route')
+    await agent.untilReady()
+  })
+  after(() => overlay?.[Symbol.asyncDispose]())
+
+  const V4 = '"PublicIP":"192.168.1.20","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:20"}'
+  const V6 = '"PublicIPv6":"fd00:192::20","BackendV6Data":{"VNI":1,"VtepMAC":"02:00:00:00:06:20"}'
+  const value = (...parts: string[]): string => `{"BackendType":"vxlan",${parts.join(',')}}`
+
+  test('each own subnet ends in a blackhole', async () => {
+    const { namespace } = overlay.host(0)
+    assert.match(await ip(namespace, '-4 route show'), /^blackhole 10\.10\.10\.0\/24 proto 84/m)
+    assert.match(await ip(namespace, '-6 route show'), /^blackhole fd00:10:10:10::\/64 .*proto 84/m)
+  })
+
+  test('a host that has one family only is reached over that, and nobody falls over it (V7)', async () => {
+    const { namespace } = overlay.host(0)
+    for (const [key, text, family] of [
+      ['10.10.20.0-24', value(V4), 'inet'],
+      ['0.0.0.0-0&fd00:10:10:20::-64', value(V6), 'inet6'],
+    ] as const) {
+      overlay.writeLease(key, text)
+      const { inet, inet6 } = { inet: '10.10.20.0/24', inet6: 'fd00:10:10:20::/64' }
+      await agent.untilPeer(family === 'inet' ? inet : inet6, 'in sync')
+      const routes = (await ip(namespace, '-4 route show')) + (await ip(namespace, '-6 route show'))
+      assert.deepEqual(
+        [routes.includes(inet), routes.includes(inet6)],
+        [family === 'inet', family === 'inet6'],
+      )
+      overlay.removeLease(key)
+      await agent.untilPeerGone(family === 'inet' ? inet : inet6)
+    }
+    assert.deepEqual((await agent.status()).problems, [])
+  })
+
+  test('what a hostile lease says of IPv6 is judged as what it says of IPv4', async () => {
+    for (const [key, text, why] of [
+      [
+        '10.10.20.0-24&fd00:99::-64',
+        value(V4, V6),
+        /^fd00:99::\/64 is outside the network fd00:10:10::\/48$/,
+      ],
+      ['10.10.20.0-24&fd00:10:10:10::-64', value(V4, V6), /^fd00:10:10:10::\/64 overlaps our own subnet/],
+      ['10.10.20.0-24&fd00:10:10::-48', value(V4, V6), /^fd00:10:10::\/48 overlaps our own subnet/],
+      ['0.0.0.0-0&fd00:10:10:20::-64', value(V4), /^it has no public IP for fd00:10:10:20::\/64$/],
+      [
+        '0.0.0.0-0&fd00:10:10:20::-64',
+        value(V6.replace('fd00:192::20', 'fd00:192::10')),
+        /^public IP fd00:192::10 is our own$/,
+      ],
+      ['0.0.0.0-0&fd00:10:10:20::-64', value(V6.replace('fd00:192::20', 'ff02::1')), /multicast/],
+      ['0.0.0.0-0&fd00:10:10:20::-64', value(V6.replace('fd00:192::20', '::1')), /loopback/],
+      ['0.0.0.0-0&fd00:10:10:20::-64', value(V6.replace('02:00', '01:00')), /not a unicast address/],
+    ] as const) {
+      overlay.writeLease(key, text)
+      const subnet = key.startsWith('0.') ? 'fd00:10:10:20::/64' : '10.10.20.0/24'
+      assert.match((await agent.untilPeer(subnet, 'refused')).why, why, key)
+      overlay.removeLease(key)
+      await agent.untilPeerGone(subnet)
+    }
+  })
+})
+
+test('in an IPv4 network a lease of both families is reached over IPv4 (V13)', async () => {
+  await using overlay = await Overlay.build(1, configOf('inet'))
+  const agent = overlay.start(overlay.host(0))
+  await agent.untilReady()
+  const data = '{"VNI":1,"VtepMAC":"02:00:00:00:00:20"}'
+  overlay.writeLease(
+    '10.10.20.0-24&fd00:10:10:20::-64',
+    `{"PublicIP":"192.168.1.20","PublicIPv6":"fd00:192::20","BackendType":"vxlan","BackendData":${data},"BackendV6Data":${data}}`,
+  )
+  await agent.untilPeer('10.10.20.0/24', 'in sync')
+  const { namespace } = overlay.host(0)
+  assert.match(await ip(namespace, '-4 route show'), /^10\.10\.20\.0\/24 .*dev flannel\.1/m)
+  assert.doesNotMatch(await ip(namespace, '-6 route show'), /fd00:10:10:20/)
+  assert.doesNotMatch(await ip(namespace, 'link show'), /flannel-v6/)
+  assert.equal((await agent.status()).ready, true)
+})

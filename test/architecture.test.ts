@@ -149,6 +149,7 @@ const RULES: readonly Rule[] = [
     may: [
       'status/*',
       STATE,
+      ADDRESS,
       'backend/backend.ts',
       NETWORK_CONFIG,
       LEASE_MODEL,

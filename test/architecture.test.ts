@@ -155,6 +155,7 @@ const RULES: readonly Rule[] = [
       LEASE_MODEL,
       'masquerade/firewall.ts',
       'log.ts',
+      ADDRESS,
     ],
     pure: false,
     why: 'the journal writes down what happened: it knows what everything is, and does nothing',

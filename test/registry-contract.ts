@@ -2,10 +2,10 @@
 
 import assert from 'node:assert/strict'
 import { suite, type TestContext, test } from 'node:test'
-import { type Ip, ipFromNumber, parseIp } from '../src/address/ip.ts'
+import { type Family, type Ip, ipFromNumber, type PerFamily, parseIp } from '../src/address/ip.ts'
 import { parsePrefix, prefixesOverlap } from '../src/address/prefix.ts'
 import { parseNetworkConfig } from '../src/config/network-config.ts'
-import type { Lease, LeaseAttributes, LeaseKey } from '../src/lease/lease.ts'
+import { encodeLeaseValue, type Lease, type LeaseAttributes, type LeaseKey } from '../src/lease/lease.ts'
 import type { LeaseRegistry, LeaseSnapshot, RegistryAdmin, RegistryEvent } from '../src/lease/registry.ts'
 
 /** In milliseconds. */
@@ -26,6 +26,29 @@ const CONFIG = '{"Network": "10.3.0.0/16"}'
 const NARROW = '{"Network": "10.3.0.0/24", "SubnetLen": 26}'
 const HOST = parseIp('192.168.1.10')
 const OTHER = parseIp('192.168.1.11')
+
+/** Networks that have IPv6, alone and beside IPv4. `other` overlaps `subnets` in IPv6. */
+const WITH_IPV6 = [
+  {
+    families: 'IPv6 alone',
+    config: '{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd80::/48"}',
+    publicIps: (n: number): PerFamily<Ip> => ({ inet6: parseIp(`fd00::${n}`) }),
+    subnets: { inet6: parsePrefix('fd80:0:0:48::/64') },
+    key: '0.0.0.0-0&fd80:0:0:48::-64',
+    other: { inet6: parsePrefix('fd80:0:0:48::/62') },
+  },
+  {
+    families: 'both families',
+    config: '{"Network": "10.3.0.0/16", "EnableIPv6": true, "IPv6Network": "fd80::/48"}',
+    publicIps: (n: number): PerFamily<Ip> => ({
+      inet: parseIp(`192.168.1.${n}`),
+      inet6: parseIp(`fd00::${n}`),
+    }),
+    subnets: { inet: parsePrefix('10.3.48.0/24'), inet6: parsePrefix('fd80:0:0:48::/64') },
+    key: '10.3.48.0-24&fd80:0:0:48::-64',
+    other: { inet: parsePrefix('10.3.49.0/24'), inet6: parsePrefix('fd80:0:0:48::/64') },
+  },
+] as const
 
 export function registryContract(
   name: string,
@@ -254,6 +277,73 @@ export function registryContract(
       await admin.release(parsePrefix('10.3.0.128/26'))
       await snapshotWhere(events, (snapshot) => !snapshot.malformed.has('10.3.0.128-26'))
     })
+
+    for (const { families, config, publicIps, subnets, key, other } of WITH_IPV6) {
+      test(`${families}: the same lease again, by its public IP, and by the subnet it had`, async (t) => {
+        const { registry, admin, signal } = await setUp(t, createStore)
+        await admin.putConfig(config)
+        const attributes = {
+          publicIps: publicIps(10),
+          backendType: 'vxlan',
+          backendData: { inet6: { VNI: 1 } },
+        }
+        const first = await acquire(registry, HOST, signal, { config, attributes, previous: subnets })
+        assert.equal(first.key, key)
+        assert.deepEqual(first.subnets, subnets)
+        assert.deepEqual(first.publicIps, publicIps(10))
+        const again = await acquire(registry, HOST, signal, { config, attributes })
+        assert.deepEqual({ ...again, expires: 0 }, { ...first, expires: 0 })
+        const moved = { ...attributes, publicIps: publicIps(11) }
+        const theirs = await acquire(registry, HOST, signal, { config, attributes: moved, previous: subnets })
+        for (const family of ['inet', 'inet6'] as const) assertApart([first, theirs], family)
+        await admin.release(subnets.inet6)
+        const freed = await acquire(registry, HOST, signal, {
+          config,
+          attributes: { ...attributes, publicIps: publicIps(12) },
+          previous: subnets,
+        })
+        assert.equal(freed.key, key)
+      })
+
+      test(`${families}: hosts that ask at once get subnets apart, and all see all`, async (t) => {
+        const { store, admin, signal, events } = await setUp(t, createStore)
+        await admin.putConfig(config)
+        const leases = await Promise.all(
+          Array.from({ length: 20 }, (_, n) => {
+            const attributes = { publicIps: publicIps(n), backendType: 'vxlan', backendData: {} }
+            return acquire(store.connect(), HOST, signal, { config, attributes })
+          }),
+        )
+        for (const family of ['inet', 'inet6'] as const) assertApart(leases, family)
+        assert.equal(new Set(leases.flatMap((lease) => lease.subnets.inet6 ?? [])).size, 20)
+        const known = await snapshotWhere(events, (snapshot) => snapshot.leases.size === 20)
+        for (const lease of leases) assert.deepEqual(known.leases.get(lease.key)?.subnets, lease.subnets)
+      })
+
+      test(`${families}: a reservation is its host’s; what it overlaps in one family is no other’s`, async (t) => {
+        const { registry, admin, signal } = await setUp(t, createStore)
+        await admin.putConfig(config)
+        const reserved = await admin.reserve(subnets, publicIps(10))
+        assert.equal(reserved.key, key)
+        await assert.rejects(admin.reserve(other, publicIps(11)), { code: 'conflict' })
+        await assert.rejects(admin.reserve(subnets, { inet: HOST }), { code: 'invalid' })
+        const attributes = { publicIps: publicIps(10), backendType: 'vxlan', backendData: {} }
+        const lease = await acquire(registry, HOST, signal, { config, attributes })
+        assert.deepEqual([lease.key, lease.expires], [key, undefined])
+      })
+
+      test(`${families}: hold renews, and says when the lease is another’s`, async (t) => {
+        const { store, admin, signal, events } = await setUp(t, createStore)
+        const registry = store.connect({ ttl: 60_000, renewMargin: 59_900 })
+        await admin.putConfig(config)
+        const attributes = { publicIps: publicIps(10), backendType: 'vxlan', backendData: {} }
+        const lease = await acquire(registry, HOST, signal, { config, attributes })
+        const held = registry.hold(lease, signal)
+        await snapshotWhere(events, ({ leases }) => expiry(leases, lease.key) > (lease.expires ?? 0))
+        await store.writeEntry(lease.key, encodeLeaseValue({ ...lease, publicIps: publicIps(11) }))
+        assert.equal(await held, 'lost')
+      })
+    }
   })
 }
 
@@ -304,8 +394,8 @@ export async function snapshotWhere(
 }
 
 /** No two leases share an address. */
-export function assertApart(leases: readonly Lease[]): void {
-  const subnets = leases.map(subnetOf)
+export function assertApart(leases: readonly Lease[], family: Family = 'inet'): void {
+  const subnets = leases.flatMap((lease) => lease.subnets[family] ?? [])
   for (const [i, subnet] of subnets.entries()) {
     assert.ok(!subnets.slice(i + 1).some((other) => prefixesOverlap(subnet, other)), `${subnet} twice`)
   }

@@ -5,9 +5,7 @@ import type { HostFacts } from '../backend/backend.ts'
 import { checkBackend } from '../backend/table.ts'
 import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
 import { writeSubnetFile } from '../config/subnet-file.ts'
-import { readInterfaces, watchInterfaces } from '../kernel/host.ts'
 import { Reconciler } from '../kernel/reconcile.ts'
-import { HostError } from '../kernel/selection.ts'
 import { Admission } from '../lease/admission.ts'
 import { isCompatible } from '../lease/allocate.ts'
 import type { Grace } from '../lease/grace.ts'
@@ -17,6 +15,7 @@ import { keep } from '../masquerade/firewall.ts'
 import { openFirewall } from '../masquerade/mode.ts'
 import type { Share } from '../state.ts'
 import type { Journal, Membership } from '../status/journal.ts'
+import { followHost } from './host.ts'
 import { type AgentOptions, pause } from './join.ts'
 import { blackholes, familiesOf, networksOf, overlaysOf } from './overlay.ts'
 
@@ -141,21 +140,14 @@ export class Network {
   /** The external interface may get another address or MTU, and may go and come back. */
   async #followHost(): Promise<void> {
     const { host, backend, config } = this.#membership
-    const underlay = backend.needsUnderlay
-    const question = { choice: this.#options.interface, families: familiesOf(config.ranges), underlay }
-    const joined = { external: host.external, publicIps: host.publicIps }
-    for await (const _ of watchInterfaces(question, this.#signal)) {
-      try {
-        const { external, publicIps, underlay: routes } = await readInterfaces(question)
-        this.#journal.host('')
-        if (!isDeepStrictEqual({ external, publicIps }, joined))
-          this.#change('the external interface changed')
-        else if (underlay && !isDeepStrictEqual(routes, host.underlay))
-          this.#change('the routes to other hosts changed')
-      } catch (error) {
-        if (!(error instanceof HostError)) throw error
-        this.#journal.host(error.message)
-      }
+    const question = {
+      choice: this.#options.interface,
+      families: familiesOf(config.ranges),
+      underlay: backend.needsUnderlay,
+    }
+    for await (const event of followHost(question, host, this.#signal)) {
+      this.#journal.host(event.kind === 'unusable' ? event.why : '')
+      if (event.kind === 'changed') this.#change(event.why)
     }
   }
 

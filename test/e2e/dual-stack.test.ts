@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { readFile, rm } from 'node:fs/promises'
 import { after, before, describe, test } from 'node:test'
 import { type Family, type Ip, ipFamily } from '../../src/address/ip.ts'
-import { ip } from '../../src/lab/command.ts'
+import { bridge, ip, run } from '../../src/lab/command.ts'
 import { ping } from '../../src/lab/ping.ts'
 import { containerAddresses, type LabFamily, type LabHost, type Namespace } from '../../src/lab/topology.ts'
 import type { Lease } from '../../src/lease/lease.ts'
@@ -252,4 +252,58 @@ test('in an IPv4 network a lease of both families is reached over IPv4 (V13)', a
   assert.doesNotMatch(await ip(namespace, '-6 route show'), /fd00:10:10:20/)
   assert.doesNotMatch(await ip(namespace, 'link show'), /flannel-v6/)
   assert.equal((await agent.status()).ready, true)
+})
+
+test('another IPv6 address of the external interface: peers are told, the subnet stays', async () => {
+  await using overlay = await Overlay.connect(configOf('inet6'), 'sqlite', 'inet6')
+  const [a, b] = [overlay.host(0), overlay.host(1)]
+  await overlay.agent(0).end('SIGTERM')
+  const agent = overlay.start(a, '--public-ipv6=', '--iface=eth0')
+  await agent.untilReady()
+  const { lease, ipv6Mac } = await agent.status()
+
+  await ip(a.namespace, 'address del fd00:192::10/64 dev eth0')
+  await agent.untilStatus('without an address', ({ problems }) =>
+    problems.includes('host: eth0 has a link-local IPv6 address only'),
+  )
+  await ip(a.namespace, 'address add fd00:192::50/64 dev eth0 nodad')
+  await agent.untilStatus('at its new address', (now) => now.ready && now.publicIpv6 === 'fd00:192::50')
+  const now = await agent.status()
+  assert.deepEqual([now.lease, now.ipv6Mac], [lease, ipv6Mac])
+  await overlay
+    .agent(1)
+    .untilStatus('told', ({ peers }) =>
+      peers.some(({ publicIpv6, state }) => publicIpv6 === 'fd00:192::50' && state === 'in sync'),
+    )
+  assert.ok((await bridge(b.namespace, 'fdb show dev flannel-v6.1')).includes(`${ipv6Mac} dst fd00:192::50 `))
+  for (const destination of containersOf(b)) await assertReaches(a.container, destination)
+})
+
+test('the packet filter has rules of both families, in either of its languages', async () => {
+  const config = (nftables: boolean): string =>
+    configOf('dual').replace('{', `{"EnableNFTables": ${nftables}, `)
+  await using overlay = await Overlay.build(1, config(false), 'sqlite', 'dual')
+  const host = overlay.host(0)
+  const agent = overlay.start(host, '--ip-masq', '--iptables-resync=1')
+  await agent.untilReady()
+  const inside = (...words: string[]): Promise<string> => run('nsenter', [`--net=${host.path}`, ...words])
+  for (const [program, network, multicast] of [
+    ['iptables-save', '10.10.0.0/16', '224.0.0.0/4'],
+    ['ip6tables-save', 'fd00:10:10::/48', 'ff00::/8'],
+  ] as const) {
+    const rules = await inside(program)
+    assert.ok(rules.includes(`-A FLANNEL-POSTRTG -s ${network} ! -d ${multicast} `), rules)
+    assert.ok(rules.includes(`-A FLANNEL-FWD -d ${network} `), rules)
+  }
+  await overlay.putConfig(config(true))
+  await agent.untilSaid(/^firewall: flannel-ipv6/)
+  assert.match(
+    await inside('nft', 'list', 'table', 'ip', 'flannel-ipv4'),
+    /ip saddr 10\.10\.0\.0\/16 .*masquerade/,
+  )
+  assert.match(
+    await inside('nft', 'list', 'table', 'ip6', 'flannel-ipv6'),
+    /ip6 saddr fd00:10:10::\/48 .*masquerade/,
+  )
+  await agent.untilReady()
 })

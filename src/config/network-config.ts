@@ -181,6 +181,8 @@ function parseSettings(text: string): Settings {
   try {
     value = JSON.parse(text)
   } catch (error) {
+    // Both the text and the error would show what is in it, and a preshared key is nobody's to see.
+    if (/psk/i.test(text)) throw new ConfigError('the network config', '(not shown)', 'it is not JSON')
     throw new ConfigError('the network config', text, `it is not JSON: ${(error as SyntaxError).message}`)
   }
   if (!isObject(value)) throw new ConfigError('the network config', value, 'it must be a JSON object')

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { cannedStates, type State } from '../../test/states.ts'
-import { type Entry, type Key, type KernelState, keyOf, type Operation } from '../state.ts'
+import { parseIp } from '../address/ip.ts'
+import { NO_KEY, parseKey, Secret } from '../address/key.ts'
+import { parsePrefix } from '../address/prefix.ts'
+import { type Entry, type Key, type KernelState, keyOf, type Operation, type Peer } from '../state.ts'
 import { Desired } from './desired.ts'
 import { diffEntry, orderOperations } from './diff.ts'
 import { NexthopIds } from './nexthops.ts'
@@ -103,5 +106,65 @@ test('a link that cannot be changed in place is deleted first, and says why', ()
     key,
     entry: usual,
     why: 'port 8472, not 4789',
+  })
+})
+
+describe('a peer', () => {
+  const secret = Buffer.alloc(32, 3).toString('base64')
+  const other = Buffer.alloc(32, 4).toString('base64')
+  const peer: Peer = {
+    kind: 'peer',
+    link: 'flannel-wg',
+    publicKey: NO_KEY,
+    presharedKey: new Secret(parseKey(secret)),
+    endpoint: parseIp('192.0.2.1'),
+    port: 51820,
+    keepalive: 0,
+    allowedIps: [parsePrefix('10.10.1.0/24')],
+  }
+
+  test('that differs is changed, and says in what, except for its secrets', () => {
+    for (const [change, why] of [
+      [{ endpoint: parseIp('192.0.2.2') }, 'endpoint 192.0.2.1, not 192.0.2.2'],
+      [{ port: 1 }, 'port 51820, not 1'],
+      [{ keepalive: 25 }, 'keepalive 0, not 25'],
+      [{ allowedIps: [] }, 'allowedIps 10.10.1.0/24, not none'],
+      [{ presharedKey: undefined }, 'another presharedKey'],
+      [{ presharedKey: new Secret(parseKey(other)) }, 'another presharedKey'],
+    ] as const) {
+      const desired = { ...peer, ...change }
+      const operation = diffEntry(keyOf(peer), desired, peer)
+      assert.deepEqual([operation?.verb, operation?.why], ['change', why])
+      assert.ok(!JSON.stringify(operation).includes(secret))
+    }
+    assert.equal(
+      diffEntry(keyOf(peer), { ...peer, presharedKey: new Secret(parseKey(secret)) }, peer),
+      undefined,
+    )
+  })
+
+  test('of several shares has the allowed IPs of all, in whatever order they come and go', () => {
+    const share = (subnet: string, endpoint = '192.0.2.1') => ({
+      entries: [{ ...peer, endpoint: parseIp(endpoint), allowedIps: [parsePrefix(subnet)] }],
+      answers: [],
+    })
+    const [one, two, moved] = [
+      share('10.10.1.0/24'),
+      share('10.10.2.0/24'),
+      share('10.10.1.0/24', '192.0.2.9'),
+    ]
+    const desired = new Desired(undefined)
+    const told = () =>
+      [...desired.entries.values()].map(
+        (entry) => entry.kind === 'peer' && `${entry.endpoint} ${entry.allowedIps.join()}`,
+      )
+    desired.exchange([], [two, one])
+    assert.deepEqual(told(), ['192.0.2.1 10.10.1.0/24,10.10.2.0/24'])
+    desired.exchange([two], [])
+    assert.deepEqual(told(), ['192.0.2.1 10.10.1.0/24'])
+    desired.exchange([one], [moved])
+    assert.deepEqual(told(), ['192.0.2.9 10.10.1.0/24'])
+    desired.exchange([moved], [])
+    assert.deepEqual(told(), [])
   })
 })

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { parseIp } from '../address/ip.ts'
+import { NO_KEY } from '../address/key.ts'
 import { parseMac } from '../address/mac.ts'
 import { parsePrefix } from '../address/prefix.ts'
-import { type Entry, MAIN_TABLE, PROTOCOL, type Route, type Scope } from '../state.ts'
+import { type Entry, MAIN_TABLE, type Peer, PROTOCOL, type Route, type Scope } from '../state.ts'
 import { owns } from './ownership.ts'
 
 const SCOPE: Scope = {
@@ -30,6 +31,16 @@ function route(destination: string, link: string, protocol: number): Route {
 }
 
 const mac = parseMac('02:00:00:00:00:01')
+const peer: Peer = {
+  kind: 'peer',
+  link: '',
+  publicKey: NO_KEY,
+  presharedKey: undefined,
+  endpoint: undefined,
+  port: undefined,
+  keepalive: 0,
+  allowedIps: [],
+}
 const inside = parseIp('10.10.1.1')
 
 const CASES: readonly (readonly [string, boolean, Entry])[] = [
@@ -72,6 +83,8 @@ const CASES: readonly (readonly [string, boolean, Entry])[] = [
     false,
     { kind: 'address', link: 'flannel.1', ip: parseIp('172.16.0.1'), length: 32 },
   ],
+  ['a WireGuard peer', true, { ...peer, link: 'flannel.1' }],
+  ['a WireGuard peer elsewhere', false, { ...peer, link: 'wg0' }],
   ['an FDB entry elsewhere', false, { kind: 'fdb', link: 'flannel.2', mac, destination: inside }],
 ]
 

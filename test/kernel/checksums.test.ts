@@ -57,7 +57,7 @@ for (const family of ['inet', 'inet6'] as const) {
     })
 
     test('the kernel tells of the drift, so that a running agent hears of it', {
-      timeout: 10_000,
+      timeout: 60_000,
     }, async () => {
       const stop = new AbortController()
       const reconciler = await reconcile({ TxChecksumOffload: false })

@@ -39,7 +39,7 @@ import {
 
 const MAC = parseMac('02:00:00:00:00:01')
 
-describe('a connection', { timeout: 30_000 }, () => {
+describe('a connection', { timeout: 120_000 }, () => {
   test('dumps the links of its namespace, and the process does not move', async () => {
     using host = namespace('links')
     const before = readlinkSync('/proc/thread-self/ns/net')
@@ -226,7 +226,7 @@ describe('a connection', { timeout: 30_000 }, () => {
   })
 })
 
-describe('a subscription', { timeout: 30_000 }, () => {
+describe('a subscription', { timeout: 120_000 }, () => {
   test('holds the notifications of a request when the request is answered', async () => {
     using host = namespace('drain')
     using connection = Connection.open({ netns: host.path })

@@ -21,7 +21,7 @@ const LINK = 'flannel.1'
 const ON = { [TX_CHECKSUM_IP_GENERIC]: true }
 const OFF = { [TX_CHECKSUM_IP_GENERIC]: false }
 
-describe('features of a link', { timeout: 30_000 }, () => {
+describe('features of a link', { timeout: 120_000 }, () => {
   let host: Host
   let connection: Connection
   let ethtool: Family & { readonly id: number }

@@ -31,7 +31,7 @@ const B: WireguardPeer = {
   allowedIps: [],
 }
 
-describe('a wireguard-go', { timeout: 30_000 }, () => {
+describe('a wireguard-go', { timeout: 120_000 }, () => {
   let host: Host
   let process: ChildProcess
   const { privateKey, publicKey } = keyPair()
@@ -142,7 +142,7 @@ describe('a wireguard-go', { timeout: 30_000 }, () => {
   })
 })
 
-describe('a process that does not do what it should', { timeout: 30_000 }, () => {
+describe('a process that does not do what it should', { timeout: 120_000 }, () => {
   const folder = `/run/tweed-lab/${LINK}`
   const name = 'twg0'
   const path = `${folder}/${name}.sock`

@@ -108,7 +108,7 @@ const RULES: readonly Rule[] = [
   },
   {
     files: [
-      'kernel/{diff,ownership,answers,cells,dependents,nexthops,desired,unanswered,retries,roaming}.ts',
+      'kernel/{diff,ownership,answers,cells,dependents,nexthops,desired,unanswered,misses,retries,roaming}.ts',
     ],
     may: [STATE, ADDRESS],
     pure: true,

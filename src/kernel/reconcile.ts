@@ -1,9 +1,6 @@
 /**
  * The reconciler: one turn is *read → diff → apply → report*, and everything is that turn. Start-up, a lease that came,
  * an entry that somebody deleted, a link that was made anew, an L3 miss, a retry: each only says which keys to look at.
- *
- * An L3 miss is an actual neighbour that is INCOMPLETE, and its answer is that neighbour as desired; so a miss that was
- * lost with an overrun is found by the dump that follows it, and an answer whose lease went is pruned like all else.
  */
 
 import { Connection, Subscription } from '../netlink/connection.ts'
@@ -12,7 +9,6 @@ import {
   type Answer,
   type Entry,
   type Failure,
-  fdbKey,
   type Key,
   linkKey,
   type Operation,
@@ -29,10 +25,10 @@ import { diffEntry, orderOperations } from './diff.ts'
 import { hasNexthopObjects } from './dump.ts'
 import { mirrorGroups } from './families.ts'
 import { Mirror } from './mirror.ts'
+import { isAnswer, isRefusal, Misses } from './misses.ts'
 import { NexthopIds } from './nexthops.ts'
 import { mayReplace, owns } from './ownership.ts'
 import { Retries } from './retries.ts'
-import { Unanswered } from './unanswered.ts'
 import { WireguardDevices, type WireguardOptions } from './wireguard.ts'
 import { WireguardMirror } from './wireguard-mirror.ts'
 
@@ -74,7 +70,7 @@ export class Reconciler implements Disposable {
   readonly #wireguard: WireguardMirror | undefined
   readonly #desired: Desired
   readonly #retries = new Retries()
-  readonly #unanswered = new Unanswered()
+  readonly #misses: Misses
   readonly #bell = new Bell()
   /** The keys to look at; `#everything` stands for all of them. */
   readonly #due = new Set<Key>()
@@ -97,6 +93,7 @@ export class Reconciler implements Disposable {
     this.#connection = connection
     this.#subscription = subscription
     this.#desired = new Desired(ids, scope.underlay, this.#cells)
+    this.#misses = new Misses(scope, this.#cells, this.#desired.answers)
     if (links.size > 0) {
       const devices = new WireguardDevices(netns, wireguard)
       this.#wireguard = new WireguardMirror(links, devices, this.#cells, interval)
@@ -250,9 +247,12 @@ export class Reconciler implements Disposable {
       const operation = this.#step(cell, turn)
       if (operation === undefined) this.#planned.delete(cell.key)
       else if (operation.entry.kind !== 'link') operations.push(operation)
-      if (operation?.verb !== 'delete') {
-        this.#addForwarding(operation?.entry ?? cell.actual, forwarded, operations)
-      }
+      const forwarding =
+        operation?.verb === 'delete' ? undefined : this.#misses.forwarding(operation?.entry ?? cell.actual)
+      if (forwarding === undefined || forwarded.has(forwarding.key)) continue
+      forwarded.add(forwarding.key)
+      this.#planned.add(forwarding.key)
+      operations.push(forwarding)
     }
     this.#everything = false
     this.#due.clear()
@@ -297,11 +297,11 @@ export class Reconciler implements Disposable {
 
   /** The step for one key; undefined when the kernel is as desired, or when what it holds is not ours. */
   #step({ key, desired: planned, actual }: Cell, turn: Turn): Operation | undefined {
-    const desired = planned ?? this.#answer(actual)
+    const desired = planned ?? this.#misses.answer(actual)
     if (desired === undefined && actual !== undefined && !owns(this.#scope, actual)) {
       return this.#leave(key, actual, turn)
     }
-    this.#unanswered.delete(key)
+    this.#misses.settled(key)
     const inTheWay =
       desired !== undefined && actual !== undefined && !mayReplace(this.#scope, desired, actual)
     const operation = diffEntry(key, desired, inTheWay ? undefined : actual)
@@ -312,66 +312,22 @@ export class Reconciler implements Disposable {
     return undefined
   }
 
-  /**
-   * A neighbour on a link whose FDB entries are on demand comes with the entry that it leads to: the packet that made the
-   * miss goes out at once, and an L2 miss that nobody heard is made good.
-   */
-  #addForwarding(neighbour: Entry | undefined, forwarded: Set<Key>, operations: Operation[]): void {
-    if (neighbour?.kind !== 'neighbour' || !this.#scope.fdbOnDemand.has(neighbour.link)) return
-    if (neighbour.state !== 'permanent' || neighbour.mac === undefined) return
-    const { link, mac } = neighbour
-    const destination = this.#desired.answers.findDestination(link, mac)
-    const key = fdbKey(link, mac)
-    const { actual } = this.#cell(key)
-    if (destination === undefined || (actual?.kind === 'fdb' && actual.destination !== undefined)) return
-    if (forwarded.has(key)) return
-    forwarded.add(key)
-    this.#planned.add(key)
-    operations.push({
-      verb: 'add',
-      key,
-      entry: { kind: 'fdb', link, mac, destination },
-      why: 'a neighbour leads to it',
-    })
-  }
-
   /** The neighbours and FDB entries that any of the answers may be for. */
   *#answeredBy(answers: readonly Answer[]): Generator<Key> {
-    for (const { link, subnet, mac, destination } of answers) {
-      yield* this.#mirror.onDemand(subnet)
-      if (destination !== undefined) yield fdbKey(link, mac)
-    }
+    for (const { subnet } of answers) yield* this.#mirror.onDemand(subnet)
+    yield* this.#misses.destinations(answers)
   }
 
-  /** The neighbour or FDB entry that answers a miss, or that an earlier answer should be. */
-  #answer(actual: Entry | undefined): Entry | undefined {
-    if (actual?.kind === 'fdb' && this.#scope.fdbOnDemand.has(actual.link)) {
-      const destination = this.#desired.answers.findDestination(actual.link, actual.mac)
-      return destination && { ...actual, destination }
-    }
-    if (actual?.kind !== 'neighbour' || !this.#scope.onDemand.has(actual.link)) return undefined
-    const mac = this.#desired.answers.find(actual.link, actual.ip)
-    return mac && { ...actual, mac, state: 'permanent' }
-  }
-
-  /** An L3 miss for an address outside every lease is left to the kernel, until there are too many of them. */
+  /** What the kernel holds and nobody desires, and is not ours: if it is a miss, it may be refused. */
   #leave(key: Key, actual: Entry, turn: Turn): Operation | undefined {
     this.#retries.settled(key)
     if (actual.kind === 'fdb' && actual.destination === undefined) {
       this.#mirror.forget(key)
       return undefined
     }
-    if (
-      actual.kind !== 'neighbour' ||
-      actual.state !== 'incomplete' ||
-      !this.#scope.onDemand.has(actual.link)
-    ) {
-      this.#unanswered.delete(key)
-      return undefined
-    }
-    if (this.#unanswered.add(key)) turn.refused++
-    if (!this.#unanswered.full) return undefined
-    return { verb: 'delete', key, entry: actual, why: 'outside every lease' }
+    const { refused, operation } = this.#misses.leave(key, actual)
+    if (refused) turn.refused++
+    return operation
   }
 
   async #apply(operations: readonly Operation[], turn: Turn): Promise<void> {
@@ -437,16 +393,6 @@ interface Turn {
   answered: number
   refused: number
   error: Error | undefined
-}
-
-/** The kernel waits for a neighbour, or misses an FDB entry, and is told it. */
-function isAnswer({ actual }: Operation): boolean {
-  if (actual?.kind === 'fdb') return actual.destination === undefined
-  return actual?.kind === 'neighbour' && actual.state === 'incomplete'
-}
-
-function isRefusal({ verb, entry }: Operation): boolean {
-  return verb === 'delete' && entry.kind === 'neighbour' && entry.state === 'incomplete'
 }
 
 /**

@@ -64,6 +64,32 @@ test('a lab is built, used and taken away', async () => {
   assert.match((await tweed('lab', 'down', NAME)).stdout, /^there was no lab/)
 })
 
+test('a lab of both families, and one of IPv6 alone', async () => {
+  for (const [family, flag, row] of [
+    [
+      'dual',
+      '-6',
+      /^host-B +192\.168\.1\.11 fd00:192::11 +10\.10\.11\.0\/24 fd00:10:10:11::\/64 +c2 +10\.10\.11\.2 fd00:10:10:11::2 +in sync$/m,
+    ],
+    ['inet6', '-c1', /^host-B +fd00:192::11 +fd00:10:10:11::\/64 +c2 +fd00:10:10:11::2 +in sync$/m],
+  ] as const) {
+    const up = await tweed('lab', 'up', NAME, `--family=${family}`)
+    assert.equal(up.code, 0, up.stderr)
+    const ping = await tweed('lab', 'ping', NAME, flag, 'c1', 'c2', '-c', '2', '-i', '10')
+    assert.equal(ping.code, 0, ping.stdout)
+    assert.match(ping.stdout, /^64 bytes from fd00:10:10:11::2: icmp_seq=2 time=[\d.]+ ms$/m)
+    const hosts = await tweed('lab', 'ping', NAME, flag, 'host-A', 'host-B', '-c', '1')
+    assert.match(hosts.stdout, /^64 bytes from fd00:192::11: /m)
+    const status = await tweed('lab', 'status', NAME)
+    assert.equal(status.code, 0, status.stdout)
+    assert.match(status.stdout, row)
+    assert.equal((await tweed('lab', 'down', NAME)).code, 0)
+  }
+  const wrong = await tweed('lab', 'up', NAME, '--family=ipx')
+  assert.equal(wrong.code, 2)
+  assert.match(wrong.stderr, /Allowed choices are inet, inet6, dual/)
+})
+
 test('what a killed `up` left behind is taken away by the next', async () => {
   const killed = startTweed(['lab', 'up', NAME])
   await killed.said('an agent on each host')

@@ -42,9 +42,9 @@ function withMac(mac: unknown, why: RegExp): Hostile {
   return refused(vxlanValue(PUBLIC_IP, mac), why)
 }
 
-function withData(data: unknown): Hostile {
+function withData(data: unknown, why = /^BackendData .* has no VtepMAC$/): Hostile {
   const value = { PublicIP: PUBLIC_IP, BackendType: 'vxlan', BackendData: data }
-  return refused(JSON.stringify(value), /^BackendData .* has no VtepMAC$/)
+  return refused(JSON.stringify(value), why)
 }
 
 /** A good value under a key that is not. */
@@ -103,7 +103,7 @@ function hostileLeases([macA, macB]: readonly [string, string]): Record<string, 
     'no MAC': withMac(5, /has no VtepMAC$/),
     'data that is text': withData('02:00:00:00:be:ef'),
     'data that is a list': withData([MAC]),
-    'no data': withData(null),
+    'no data': withData(null, /^it has no BackendData$/),
     'IPv6 alone': refused(
       JSON.stringify({ PublicIPv6: 'fd00::1', BackendType: 'vxlan', BackendV6Data: { VtepMAC: MAC } }),
       /^it has no public IP for 10\.10\.29\.0\/24$/,

@@ -109,15 +109,17 @@ function overlayLinks(interfaces: readonly Interface[]): Set<number> {
 }
 
 /**
- * Yields when the facts may have changed in the process's own namespace, once for changes that come together; and once
- * at first, for what changed before anybody watched.
+ * Yields when the facts may have changed, once for changes that come together; and once at first, for what changed before
+ * anybody watched.
+ * @param netns Path of a network namespace; undefined for the process's own.
  */
 export async function* watchInterfaces(
   question: HostQuestion,
   signal: AbortSignal,
+  netns?: string,
 ): AsyncGenerator<void, void> {
   const groups = [RTNLGRP_LINK, ...question.families.flatMap((family) => GROUPS[family])]
-  const subscription = Subscription.open({ groups, signal })
+  const subscription = Subscription.open({ netns, groups, signal })
   try {
     for (let matters = true; !signal.aborted; ) {
       if (matters) yield

@@ -2,9 +2,10 @@
 
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Family } from '../../src/address/ip.ts'
 import { parseIp } from '../../src/address/ip.ts'
-import { readInterfaces } from '../../src/kernel/host.ts'
+import { type HostQuestion, readInterfaces, watchInterfaces } from '../../src/kernel/host.ts'
 import type { InterfaceChoice } from '../../src/kernel/selection.ts'
 import { Host } from './namespace.ts'
 
@@ -264,4 +265,67 @@ test('routes of the underlay: those that lead to hosts on a link of ours, and wh
       }),
     ),
   )
+})
+
+describe('the facts are read again', () => {
+  let host: Host
+  before(async () => {
+    host = await createHost(['inet', 'inet6'])
+  })
+  after(() => host[Symbol.asyncDispose]())
+
+  /** Which of the commands, given one after the other, are followed by a look. */
+  async function looksAfter(question: Partial<HostQuestion>, commands: readonly string[]): Promise<string[]> {
+    const stop = new AbortController()
+    const all: HostQuestion = { choice: NOTHING, families: ['inet'], underlay: false, ...question }
+    const watch = watchInterfaces(all, stop.signal, host.path)
+    // The first look is at once; the next begins to wait.
+    await watch.next()
+    let looked = false
+    const next = () => watch.next().then(({ done }) => (looked = done !== true))
+    let pending = next()
+    const followed: string[] = []
+    for (const command of commands) {
+      await host.ip(command)
+      // Twice as long as changes are waited for that come together.
+      await sleep(400)
+      if (!looked) continue
+      followed.push(command)
+      looked = false
+      pending = next()
+    }
+    stop.abort()
+    await pending
+    return followed
+  }
+
+  const INET = [
+    'route add default via 192.168.1.1 proto static',
+    'address add 10.7.0.8/24 dev eth1',
+    'link set eth1 mtu 1400',
+  ]
+  const INET6 = ['-6 route add default via fd00:192::1', 'address add fd00:7::8/64 dev eth1 nodad']
+  const UNDERLAY = ['route add 172.16.9.0/24 via 192.168.1.1', '-6 route add fd00:9::/64 via fd00:192::1']
+  const OURS = [
+    'route add 10.10.20.0/24 via 192.168.1.20 proto 84',
+    'route add default via 192.168.1.1 metric 9 proto 84',
+  ]
+
+  test('for what may matter in the families of the network, and never for a route of ours', async () => {
+    assert.deepEqual(await looksAfter({}, [...OURS, ...UNDERLAY, ...INET, ...INET6]), INET)
+  })
+
+  test('for routes of the underlay where they are asked for', async () => {
+    const removed = [...OURS, ...UNDERLAY, ...INET6].map((command) =>
+      command.replace(' add ', ' del ').replace(' nodad', ''),
+    )
+    const question: Partial<HostQuestion> = { families: ['inet', 'inet6'], underlay: true }
+    assert.deepEqual(await looksAfter(question, removed), removed.slice(OURS.length))
+  })
+
+  test('for any route where -iface-can-reach depends on it', async () => {
+    const choice = { ...NOTHING, canReach: parseIp('fd00:9::1') }
+    const route = '-6 route add fd00:9::/64 via fd00:192::1 table 100'
+    assert.deepEqual(await looksAfter({ choice, families: ['inet6'] }, [route]), [route])
+  })
 })

@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict'
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { parseIp } from '../src/address/ip.ts'
 import { formatKey, publicKeyOf, Secret, type WireguardKey } from '../src/address/key.ts'
@@ -162,6 +163,19 @@ export class WireguardHost implements AsyncDisposable {
     })
     reconciler.exchange([], [backend.own(lease(this.number)), ...peers.map((peer) => backend.peer(peer))])
     return reconciler
+  }
+
+  /** Ends the processes that have the devices, by force, and waits until their links are gone. */
+  async killProcesses(): Promise<void> {
+    const own = (await this.host.exec('readlink', '/proc/self/ns/net')).trim()
+    for (const pid of (await readdir('/proc')).filter((name) => /^\d+$/.test(name))) {
+      const [name, namespace] = await Promise.all([
+        readFile(`/proc/${pid}/comm`, 'utf8').catch(() => ''),
+        readlink(`/proc/${pid}/ns/net`).catch(() => ''),
+      ])
+      if (name.trim() === 'wireguard-go' && namespace === own) process.kill(Number(pid), 'SIGKILL')
+    }
+    while ((await this.host.ip('link show')).includes(LINK)) await sleep(20)
   }
 
   async wg(...args: string[]): Promise<string> {

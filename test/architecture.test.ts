@@ -24,7 +24,7 @@ interface Rule {
 const STATE = 'state.ts'
 const ADDRESS = 'address/*'
 const NETWORK_CONFIG = 'config/network-config.ts'
-const COMMANDS = 'backend/{extension-commands,lease-queue}.ts'
+const COMPANIONS = 'backend/{extension-commands,ipsec-charon,lease-queue}.ts'
 const LEASE_MODEL = 'lease/{lease,allocate,registry,admission,claims,grace,entries}.ts'
 
 const RULES: readonly Rule[] = [
@@ -71,8 +71,16 @@ const RULES: readonly Rule[] = [
     why: 'a registry keeps leases; it knows neither backends nor the kernel',
   },
   {
-    files: [COMMANDS],
-    may: ['backend/*', 'kernel/bell.ts', 'status/printable.ts', 'lease/lease.ts', NETWORK_CONFIG, ADDRESS],
+    files: [COMPANIONS],
+    may: [
+      'backend/*',
+      'vici/*',
+      'kernel/bell.ts',
+      'status/printable.ts',
+      'lease/lease.ts',
+      NETWORK_CONFIG,
+      ADDRESS,
+    ],
     pure: false,
     why: "a companion acts beside the kernel's tables, one lease after the other; what it says ends in the log",
   },
@@ -84,9 +92,21 @@ const RULES: readonly Rule[] = [
   },
   {
     files: ['backend/*'],
-    may: [COMMANDS, STATE, 'lease/lease.ts', NETWORK_CONFIG, ADDRESS],
+    may: [STATE, 'lease/lease.ts', NETWORK_CONFIG, 'vici/message.ts', ADDRESS],
     pure: true,
     why: 'a backend turns leases into desired state; how the kernel is told is not its business',
+  },
+  {
+    files: ['vici/client.ts'],
+    may: ['vici/*'],
+    pure: false,
+    why: "the one place where charon's messages meet its socket",
+  },
+  {
+    files: ['vici/*'],
+    may: [],
+    pure: true,
+    why: 'the codec speaks of vici alone: it could be published on its own',
   },
   {
     files: ['netlink/connection.ts'],

@@ -25,7 +25,7 @@ export async function runAgent(options: AgentOptions, journal: Journal, signal: 
       await follow(options, membership, lease, grace, journal, signal)
     }
   } finally {
-    if (joined !== undefined) await leave(joined, journal)
+    if (joined !== undefined) await leave(joined.backend, true, journal)
   }
 }
 
@@ -45,7 +45,10 @@ async function follow(
     }
     await new Network(options, membership, grace, journal, signal).follow()
   } catch (error) {
-    if (error instanceof LeaseLost) await withdraw(backend.scope)
+    if (error instanceof LeaseLost) {
+      await leave(backend, false, journal)
+      await withdraw(backend.scope)
+    }
     throw error
   }
 }

@@ -1,7 +1,7 @@
 /** Joining a network: its config, the facts of this host, a lease. What is missing is waited for. */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BackendError } from '../backend/backend.ts'
+import { type Backend, BackendError } from '../backend/backend.ts'
 import { checkBackend, openBackend } from '../backend/table.ts'
 import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
 import { readSubnetFile } from '../config/subnet-file.ts'
@@ -74,10 +74,10 @@ export async function pause(signal: AbortSignal): Promise<void> {
   await sleep(RETRY_INTERVAL, undefined, { signal }).catch(() => undefined)
 }
 
-/** Ends what the backend does beside the kernel's tables. What cannot be ended is said, and left. */
-export async function leave({ backend }: Pick<Membership, 'backend'>, journal: Journal): Promise<void> {
+/** Ends what the backend does beside the kernel's tables: `Companion.stopped`. What cannot be ended is said, and left. */
+export async function leave(backend: Backend, keep: boolean, journal: Journal): Promise<void> {
   try {
-    await backend.companion?.stopped()
+    await backend.companion?.stopped(keep)
   } catch (error) {
     if (!(error instanceof BackendError)) throw error
     journal.notStopped(error.message)
@@ -96,7 +96,7 @@ async function acquire(
   const question = { choice: options.interface, families: familiesOf(config.ranges), underlay: true }
   const host = await readInterfaces(question)
   checkBackend(config, host)
-  if (left !== undefined) await leave(left, journal)
+  if (left !== undefined) await leave(left.backend, left.configText === configText, journal)
   const backend = await openBackend(config, host, signal)
   try {
     const previous = await readSubnetFile(options.subnetFile)
@@ -109,7 +109,7 @@ async function acquire(
     journal.joined(membership)
     return membership
   } catch (error) {
-    await leave({ backend }, journal)
+    await leave(backend, true, journal)
     throw error
   }
 }

@@ -88,8 +88,13 @@ export interface Companion {
   run(signal: AbortSignal): AsyncIterable<CompanionStep>
   /** What failed last and is to be tried again: why, by lease. */
   readonly failures: ReadonlyMap<LeaseKey, string>
-  /** Ends what was opened and started. A second call does nothing. @throws {BackendError} */
-  stopped(): Promise<void>
+  /**
+   * The agent ends, or joins again. A second call does nothing.
+   *
+   * @param keep Whether what peers need shall stay: the same backend follows, now or when the agent comes back.
+   * @throws {BackendError}
+   */
+  stopped(keep: boolean): Promise<void>
 }
 
 export interface CompanionStep {

@@ -89,6 +89,7 @@ class CommandCompanion implements Companion {
     return this.#queue.run(signal)
   }
 
+  /** What SubnetAddCommand made is ShutdownCommand's to keep or not. */
   async stopped(): Promise<void> {
     const lease = this.#lease
     if (lease === undefined) return

@@ -74,6 +74,15 @@ export class LeaseQueue {
     this.#bell.ring()
   }
 
+  /** All that was done is lost: it is to be done again. */
+  again(): void {
+    for (const peer of this.#peers.values()) {
+      if (peer.wanted !== undefined) this.#due(peer, 0)
+      Object.assign(peer, { applied: undefined, attempts: 0 })
+    }
+    this.#bell.ring()
+  }
+
   async *run(signal: AbortSignal): AsyncGenerator<CompanionStep, void> {
     while (!signal.aborted) {
       const now = performance.now()

@@ -6,6 +6,7 @@ import type { Backend, BackendFactory, BackendOpener, HostFacts } from './backen
 import { extension } from './extension-commands.ts'
 import { hostGw } from './host-gw.ts'
 import { ipip } from './ipip.ts'
+import { ipsec } from './ipsec-charon.ts'
 import { vxlan } from './vxlan.ts'
 import { checkWireguard } from './wireguard.ts'
 import { openWireguard } from './wireguard-key.ts'
@@ -18,6 +19,7 @@ const BACKENDS: ReadonlyMap<string, BackendFactory | BackendOpener> = new Map<
   ['host-gw', hostGw],
   ['ipip', ipip],
   ['wireguard', { check: checkWireguard, open: openWireguard }],
+  ['ipsec', ipsec],
   ['extension', extension],
   ['alloc', alloc],
 ])

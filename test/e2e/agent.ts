@@ -25,10 +25,12 @@ export class Agent {
   #stderr = ''
   #exit: { readonly code: number | null } | undefined
 
-  constructor(lab: Lab, host: LabHost, flags: readonly string[]) {
+  /** @param inside Words before the program that runs it: `unshare --mount`. */
+  constructor(lab: Lab, host: LabHost, flags: readonly string[], inside: readonly string[] = []) {
     this.host = host
     const words = [
       `--net=${host.path}`,
+      ...inside,
       TWEED,
       'agent',
       ...registryFlags(lab),

@@ -82,7 +82,12 @@ export class Overlay implements AsyncDisposable {
 
   /** Does not wait for it. */
   start(host: LabHost, ...flags: string[]): Agent {
-    const agent = new Agent(this.lab, host, flags)
+    return this.startInside(host, [], ...flags)
+  }
+
+  /** @param inside As of `Agent`. */
+  startInside(host: LabHost, inside: readonly string[], ...flags: string[]): Agent {
+    const agent = new Agent(this.lab, host, flags, inside)
     this.#agents.set(host, agent)
     return agent
   }

@@ -41,7 +41,8 @@ export async function amongHosts<T>(
   work: (agents: Agent[]) => Promise<T>,
 ): Promise<T> {
   await stage.network(backend, peers)
-  const agents = stage.lab.hosts.map((host) => Agent.start([programs.tweed, 'agent'], host))
+  const files = backend.Type === 'wireguard'
+  const agents = stage.lab.hosts.map((host) => Agent.start([programs.tweed, 'agent'], host, { files }))
   try {
     for (const agent of agents) await agent.untilReady()
     await untilConnected(stage.lab, signal)

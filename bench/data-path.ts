@@ -1,6 +1,7 @@
 /**
  * What a backend carries, container to container; beside it host to host, without one. One machine plays both hosts, so that
- * only the ratios mean something. Not here: ipip and the kernel's WireGuard, which this machine's kernel may lack.
+ * only the ratios mean something. WireGuard is the kernel's where it has it, else wireguard-go. Not here: ipip and ipsec, for
+ * which many a kernel of a bench machine has no module.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -26,6 +27,8 @@ const CANDIDATES: Readonly<Record<string, BackendSettings | undefined>> = {
   'vxlan, static': MODES.static,
   'vxlan, L3 miss': MODES.l3miss,
   'vxlan, DirectRouting': { Type: 'vxlan', DirectRouting: true },
+  'vxlan, Group': { Type: 'vxlan', Group: '239.1.1.1' },
+  wireguard: { Type: 'wireguard' },
 }
 
 /** Where packets go from, and to. */

@@ -18,6 +18,9 @@ const PATIENCE = 60_000
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
+const MOUNT = 'mkdir -p /run/wireguard && mount -t tmpfs wireguard /run/wireguard && exec "$@"'
+const OWN_FILES = ['unshare', '--mount', 'sh', '-c', MOUNT, 'sh']
+
 export interface Programs {
   readonly tweed: string
   readonly floor: string
@@ -65,8 +68,13 @@ export class Agent {
     this.#host = host
   }
 
-  /** @param program `tweed`, or what takes flanneld's flags. Does not wait for it to be ready. */
-  static start(program: readonly string[], host: LabHost): Agent {
+  /**
+   * Does not wait for it to be ready.
+   *
+   * @param program `tweed`, or what takes flanneld's flags.
+   * @param files Whether the host has a /run/wireguard of its own, where wireguard-go names its sockets by the link alone.
+   */
+  static start(program: readonly string[], host: LabHost, { files = false } = {}): Agent {
     const flags = [
       `-etcd-endpoints=${ETCD_URL}`,
       `-etcd-prefix=${ETCD_PREFIX}`,
@@ -76,8 +84,12 @@ export class Agent {
       '-iptables-forward-rules=false',
     ]
     // npm puts its own folders first; the package looks for Node in PATH.
-    const env = { ...process.env, PATH: `${dirname(process.execPath)}:${process.env['PATH']}` }
-    const words = [`--net=${host.path}`, ...program, ...flags]
+    const env = {
+      ...process.env,
+      PATH: `${dirname(process.execPath)}:${process.env['PATH']}`,
+      WIREGUARD_KEY_FILE: join(dirname(host.subnetFile), 'wgkey'),
+    }
+    const words = [`--net=${host.path}`, ...(files ? OWN_FILES : []), ...program, ...flags]
     return new Agent(spawn('nsenter', words, { stdio: 'ignore', env }), host)
   }
 

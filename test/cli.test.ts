@@ -65,6 +65,27 @@ test('a subnet is reserved, listed and released', async () => {
   assert.equal((await tweed('leases', 'list', '--json', registry)).stdout, '[]\n')
 })
 
+test('subnets of both families are one reservation', async () => {
+  const subnets = '10.10.10.0/24,fd00:10:10:10::/64'
+  const reserve = (...args: string[]) => tweed('leases', 'reserve', registry, ...args)
+  assert.equal((await reserve(subnets, 'fd00:192::10,192.168.1.10')).code, 0)
+  assert.match(
+    (await tweed('leases', registry)).stdout,
+    /^10\.10\.10\.0\/24 fd00:10:10:10::\/64 +192\.168\.1\.10 fd00:192::10 +- +never +-$/m,
+  )
+  const one = await reserve('10.10.11.0/24,fd00:10:10:11::/64', '192.168.1.11')
+  assert.equal(one.code, 2)
+  assert.equal(
+    one.stderr,
+    'tweed: 10.10.11.0/24 and fd00:10:10:11::/64 cannot be reserved for 192.168.1.11\n',
+  )
+  const same = await reserve('10.10.11.0/24,10.10.12.0/24', '192.168.1.11')
+  assert.equal(same.code, 2)
+  assert.match(same.stderr, /10\.10\.11\.0\/24,10\.10\.12\.0\/24 has two of the same address family/)
+  assert.equal((await tweed('leases', 'release', registry, 'fd00:10:10:10::/64')).code, 0)
+  assert.equal((await tweed('leases', 'list', '--json', registry)).stdout, '[]\n')
+})
+
 test('a registry that does not exist is said in one line', async () => {
   for (const args of [['config', 'get'], ['leases']]) {
     const { code, stderr } = await tweed(...args, `--registry=sqlite:${join(directory, 'none.db')}`)

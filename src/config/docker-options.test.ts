@@ -34,6 +34,14 @@ test('docker masquerades when flannel does not, and says nothing of it on reques
   assert.doesNotMatch(formatDockerOptions({ ...REQUEST, withoutMasquerade: true }), /ip-masq/)
 })
 
+test("IPv6 is no option of flannel's script", () => {
+  const inet6 = { FLANNEL_IPV6_NETWORK: 'fd80::/48', FLANNEL_IPV6_SUBNET: 'fd80:0:0:48::1/64' }
+  const subnetFile = { ...REQUEST.subnetFile, ...inet6 }
+  assert.equal(formatDockerOptions({ ...REQUEST, subnetFile }), formatDockerOptions(REQUEST))
+  const only = { ...REQUEST, subnetFile: { ...inet6, FLANNEL_MTU: '1472' }, individual: false }
+  assert.equal(formatDockerOptions(only), 'DOCKER_OPTS=" --mtu=1472"\n')
+})
+
 test('what is not known is left out; what is wrong is an error', () => {
   assert.equal(formatDockerOptions({ ...REQUEST, subnetFile: {} }), 'DOCKER_OPTS=""\n')
   const subnetFile = { FLANNEL_IPMASQ: 'yes' }

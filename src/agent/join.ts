@@ -1,9 +1,9 @@
 /** Joining a network: its config, the facts of this host, a lease. What is missing is waited for. */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Backend, BackendError } from '../backend/backend.ts'
-import { checkBackend, openBackend } from '../backend/table.ts'
-import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
+import { type Backend, BackendError, type HostFacts } from '../backend/backend.ts'
+import { checkBackend, needsUnderlay, openBackend } from '../backend/table.ts'
+import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../config/network-config.ts'
 import { readSubnetFile } from '../config/subnet-file.ts'
 import { readInterfaces } from '../kernel/host.ts'
 import { HostError, type InterfaceChoice } from '../kernel/selection.ts'
@@ -84,6 +84,14 @@ export async function leave(backend: Backend, keep: boolean, journal: Journal): 
   }
 }
 
+/** Of the host's routes, only what the backend asks for: with many leases there are many. @throws {ConfigError} */
+async function readHost(choice: InterfaceChoice, config: NetworkConfig): Promise<HostFacts> {
+  const question = { choice, families: familiesOf(config.ranges), underlay: false }
+  const host = await readInterfaces(question)
+  checkBackend(config, host)
+  return needsUnderlay(config, host) ? await readInterfaces({ ...question, underlay: true }) : host
+}
+
 async function acquire(
   options: AgentOptions,
   configText: string,
@@ -93,9 +101,7 @@ async function acquire(
 ): Promise<Membership> {
   const config = parseNetworkConfig(configText)
   journal.foundConfig(config)
-  const question = { choice: options.interface, families: familiesOf(config.ranges), underlay: true }
-  const host = await readInterfaces(question)
-  checkBackend(config, host)
+  const host = await readHost(options.interface, config)
   if (left !== undefined) await leave(left.backend, left.configText === configText, journal)
   const backend = await openBackend(config, host, signal)
   try {

@@ -26,8 +26,8 @@ export interface HostFacts {
   /** The links that exist, by name: one that is adopted keeps its MAC, one of an earlier config is removed. */
   readonly links: ReadonlyMap<string, LinkFacts>
   /**
-   * Of the main table's routes that do not lead over our links, those that decide which peers are on a link of this host:
-   * read at each joining, and followed where the backend asks for it (`needsUnderlay`).
+   * Of the main table's routes that do not lead over our links, those that decide which peers are on a link of this host.
+   * Empty unless the backend asks for them (`needsUnderlay`).
    */
   readonly underlay: readonly UnderlayRoute[]
 }

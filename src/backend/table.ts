@@ -31,6 +31,12 @@ export function checkBackend(config: NetworkConfig, host: HostFacts): void {
   else entry.check(config, host)
 }
 
+/** Whether the plan depends on the routes of the underlay. A backend that is opened has none that does. */
+export function needsUnderlay(config: NetworkConfig, host: HostFacts): boolean {
+  const entry = find(config)
+  return typeof entry === 'function' && entry(config, host).needsUnderlay
+}
+
 /** @throws {ConfigError} for an unknown type, or settings that the backend cannot use. {@link BackendError} */
 export async function openBackend(
   config: NetworkConfig,

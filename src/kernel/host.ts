@@ -6,7 +6,7 @@ import type { Mac } from '../address/mac.ts'
 import { type Prefix, prefixFamily, prefixOf } from '../address/prefix.ts'
 import { Connection, Subscription } from '../netlink/connection.ts'
 import type { Message } from '../netlink/message.ts'
-import { decodeRoute, getRoutes } from '../netlink/route.ts'
+import { decodeRoute, decodeRouteProtocol, getRoutes } from '../netlink/route.ts'
 import {
   AF_INET,
   AF_INET6,
@@ -146,8 +146,8 @@ const GROUPS = {
 /** Each lease brings a route of ours, which never matters. */
 function mayMatter({ type, payload }: Message, { choice, underlay }: HostQuestion): boolean {
   if (type !== RTM_NEWROUTE && type !== RTM_DELROUTE) return true
-  const { protocol, destinationLength, table } = decodeRoute(payload)
-  if (protocol === PROTOCOL) return false
+  if (decodeRouteProtocol(payload) === PROTOCOL) return false
+  const { destinationLength, table } = decodeRoute(payload)
   return choice.canReach !== undefined || destinationLength === 0 || (underlay && table === MAIN_TABLE)
 }
 

@@ -10,7 +10,7 @@ import {
   prefixOf,
 } from '../address/prefix.ts'
 import type { Connection } from '../netlink/connection.ts'
-import { decodeRoute, getRoutes, RTA_VIA } from '../netlink/route.ts'
+import { decodeRoute, decodeRouteProtocol, getRoutes, RTA_VIA } from '../netlink/route.ts'
 import { AF_INET, AF_INET6 } from '../netlink/rtnetlink.ts'
 import { MAIN_TABLE, PROTOCOL } from '../state.ts'
 
@@ -38,9 +38,11 @@ export async function readMainTable(
   for (const family of families) {
     const request = getRoutes(family === 'inet' ? AF_INET : AF_INET6, { table: MAIN_TABLE })
     await connection.dump(request, ({ payload }) => {
+      // There may be tens of thousands.
+      if (decodeRouteProtocol(payload) === PROTOCOL) return
       const route = decodeRoute(payload)
       const { destination = UNSPECIFIED[family], gateway, oif, priority = 0, unknown } = route
-      if (route.table !== MAIN_TABLE || route.protocol === PROTOCOL) return
+      if (route.table !== MAIN_TABLE) return
       const hasGateway = gateway !== undefined || unknown.some(({ type }) => type === RTA_VIA)
       const prefix = prefixOf(destination, route.destinationLength)
       routes.push({ prefix, oif, hasGateway, metric: priority })

@@ -106,6 +106,11 @@ export function decodeRoute(payload: Uint8Array): Route {
   return route
 }
 
+/** RTPROT_* of a route, without reading the rest. @throws {DecodeError} */
+export function decodeRouteProtocol(payload: Uint8Array): number {
+  return new Reader(payload, RTMSG).u8(5)
+}
+
 function decodeAttribute(reader: Reader, route: Mutable<Route>): boolean {
   // Addresses of other families (MPLS labels) have other lengths.
   if (route.family !== AF_INET && route.family !== AF_INET6) return false

@@ -19,7 +19,7 @@ const B = 11
 const DUAL_OFF = { EnableIPv6: false }
 
 export function describeWireguardBackend(maker: Maker): void {
-  describe(`wireguard of ${maker}`, { timeout: 240_000 }, () => {
+  describe(`wireguard of ${maker}`, { timeout: 600_000 }, () => {
     let a: WireguardHost
     let b: WireguardHost
     before(async () => {
@@ -118,17 +118,6 @@ export function describeWireguardBackend(maker: Maker): void {
         assert.deepEqual(now, right, what)
       }
       await assertReaches()
-    })
-
-    test('what nobody tells is found by looking from time to time', async () => {
-      using reconciler = await a.open(await a.backend(), [lease(B)], 100)
-      await settle(reconciler)
-      const right = await a.peers()
-      await a.wg('set', LINK, 'peer', publicKey(B), 'remove')
-      for await (const { repaired } of reconciler.run(AbortSignal.timeout(20_000))) {
-        if (repaired.length > 0) break
-      }
-      assert.deepEqual(await a.peers(), right)
     })
 
     test('a peer with another key leaves nothing behind, and its subnet is at the new one', async () => {
@@ -242,6 +231,8 @@ export function describeWireguardBackend(maker: Maker): void {
     })
   })
 
+  testLooks(maker)
+
   test(`flanneld's device and peers, ${maker}: packets both ways, then they are adopted as they are`, async () => {
     const [a, b] = await WireguardHost.pair(maker)
     try {
@@ -265,6 +256,22 @@ export function describeWireguardBackend(maker: Maker): void {
       await a[Symbol.asyncDispose]()
       await b[Symbol.asyncDispose]()
     }
+  })
+}
+
+function testLooks(maker: Maker): void {
+  test(`of ${maker}: what nobody tells is found by looking from time to time`, async () => {
+    // Without packets, and after what our own changes bring, nothing else is told that would wake the agent.
+    await using host = await WireguardHost.create(A, maker)
+    using reconciler = await host.open(await host.backend(), [lease(B)], 4000)
+    await settle(reconciler)
+    const right = await host.peers()
+    let drift: Promise<unknown> | undefined
+    for await (const { repaired } of reconciler.run(AbortSignal.timeout(20_000))) {
+      if (repaired.length > 0) break
+      await (drift ??= host.wg('set', LINK, 'peer', publicKey(B), 'remove'))
+    }
+    assert.deepEqual(await host.peers(), right)
   })
 }
 

@@ -143,6 +143,24 @@ describe('a peer', () => {
     )
   })
 
+  test('that takes a subnet from another is there before the other goes, and after its link', () => {
+    const older = { ...peer, publicKey: parseKey(other) }
+    const link: Entry = {
+      kind: 'link',
+      name: 'flannel-wg',
+      mac: undefined,
+      mtu: 1420,
+      up: true,
+      appProbes: {},
+      tunnel: undefined,
+    }
+    const desired = new Map<Key, Entry>([peer, link].map((entry) => [keyOf(entry), entry]))
+    assert.deepEqual(
+      diff(desired, new Map([[keyOf(older), older]])).map(({ verb, key }) => `${verb} ${key}`),
+      ['add link flannel-wg', `add ${keyOf(peer)}`, `delete ${keyOf(older)}`],
+    )
+  })
+
   test('of several shares has the allowed IPs of all, in whatever order they come and go', () => {
     const share = (subnet: string, endpoint = '192.0.2.1') => ({
       entries: [{ ...peer, endpoint: parseIp(endpoint), allowedIps: [parsePrefix(subnet)] }],

@@ -14,6 +14,7 @@ import type { Lease, LeaseKey } from '../lease/lease.ts'
 import { CharonError, VICI_SOCKET, ViciClient } from '../vici/client.ts'
 import { ViciError } from '../vici/message.ts'
 import {
+  type Backend,
   BackendError,
   type BackendOpener,
   type Companion,
@@ -34,14 +35,33 @@ export const ipsec: BackendOpener = {
   check: planIpsec,
 
   async open(config, host, signal) {
-    const plan = planIpsec(config, host)
-    const companion = new CharonCompanion(config, host)
-    await companion.open(signal)
-    return { ...plan, companion }
+    return await openIpsec(config, host, {}, signal)
   },
 }
 
+/** Where charon is, in place of where it is on a machine that has one. */
+export interface CharonPlace {
+  /** Path of its vici socket. */
+  readonly socket?: string
+  /** A program, and its arguments, that becomes charon. */
+  readonly command?: readonly string[]
+}
+
+/** @throws {BackendError} */
+export async function openIpsec(
+  config: NetworkConfig,
+  host: HostFacts,
+  place: CharonPlace = {},
+  signal?: AbortSignal,
+): Promise<Backend & { readonly companion: Companion }> {
+  const plan = planIpsec(config, host)
+  const companion = new CharonCompanion(config, host, place)
+  await companion.open(signal)
+  return { ...plan, companion }
+}
+
 class CharonCompanion implements Companion {
+  readonly #place: CharonPlace
   readonly #queue: LeaseQueue
   readonly #connection: (peer: Lease, own: Lease) => Connection | undefined
   #client: ViciClient | undefined
@@ -52,7 +72,8 @@ class CharonCompanion implements Companion {
   /** With the peers that are known first: what charon still has of others goes. */
   #cleared: Promise<void> | undefined
 
-  constructor(config: NetworkConfig, host: HostFacts) {
+  constructor(config: NetworkConfig, host: HostFacts, place: CharonPlace) {
+    this.#place = place
     const settings = readIpsecSettings(config)
     const addresses = requireAddress('inet', host, 'ipsec')
     this.#connection = (peer, own) => connectionTo(peer, own, addresses, settings)
@@ -71,7 +92,7 @@ class CharonCompanion implements Companion {
   /** @throws {BackendError} */
   async open(signal?: AbortSignal): Promise<ViciClient> {
     if (this.#client?.isClosed === false) return this.#client
-    const client = await connect().catch(() => undefined)
+    const client = await this.#connect()
     const opened = client ?? (await this.#start(signal))
     this.#client = opened
     void opened.closed.then(() => {
@@ -132,8 +153,8 @@ class CharonCompanion implements Companion {
 
   /** @throws {BackendError} */
   async #start(signal: AbortSignal | undefined): Promise<ViciClient> {
-    const program = await findCharon()
-    const charon = spawn(program, [], { detached: true, stdio: 'ignore' })
+    const [program = '', ...args] = this.#place.command ?? [await findCharon()]
+    const charon = spawn(program, args, { detached: true, stdio: 'ignore' })
     let ended = ''
     charon.once('error', ({ message }) => (ended = message))
     charon.once('exit', (code, name) => (ended = name ?? `exit status ${code}`))
@@ -141,14 +162,19 @@ class CharonCompanion implements Companion {
     this.#charon = charon
     const deadline = performance.now() + START_TIMEOUT
     for (;;) {
-      const client = await connect().catch(() => undefined)
+      const client = await this.#connect()
       if (client !== undefined) return client
       if (ended !== '') throw new BackendError(`${program} ended at once (${ended}): see its log`)
       if (signal?.aborted || performance.now() > deadline) break
       await sleep(START_INTERVAL)
     }
     charon.kill('SIGTERM')
-    throw new BackendError(`${program} does not listen on ${VICI_SOCKET}`)
+    throw new BackendError(`${program} does not listen on ${this.#place.socket ?? VICI_SOCKET}`)
+  }
+
+  /** Undefined when nobody listens. */
+  #connect(): Promise<ViciClient | undefined> {
+    return ViciClient.connect(this.#place.socket).catch(() => undefined)
   }
 }
 
@@ -175,10 +201,6 @@ async function unloadNamed(client: ViciClient, name: string): Promise<void> {
 
 function noTunnel(error: unknown): void {
   if (!(error instanceof CharonError && /no matching/.test(error.message))) throw error
-}
-
-function connect(): Promise<ViciClient> {
-  return ViciClient.connect(VICI_SOCKET)
 }
 
 async function findCharon(): Promise<string> {

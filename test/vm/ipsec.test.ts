@@ -20,6 +20,7 @@ import { parseNetworkConfig } from '../../src/config/network-config.ts'
 import { Reconciler } from '../../src/kernel/reconcile.ts'
 import { ping } from '../../src/lab/ping.ts'
 import { formatLeaseKey, type Lease } from '../../src/lease/lease.ts'
+import { ViciClient } from '../../src/vici/client.ts'
 import { Host } from '../kernel/namespace.ts'
 
 /** A translated processor, and key exchanges of 4096 bits. Milliseconds. */
@@ -114,6 +115,11 @@ class IpsecHost {
     await this.#running
     await this.#companion?.stopped(keep)
     this.#companion = undefined
+  }
+
+  /** A conversation with its charon, beside the companion's. */
+  vici(): Promise<ViciClient> {
+    return ViciClient.connect(join(this.#folder, 'vici'))
   }
 
   async charonPid(): Promise<number> {
@@ -259,5 +265,52 @@ describe('ipsec', { timeout: 600_000 }, () => {
     await Promise.all([a.start([lease(11)]), b.start([lease(10)])])
     await until('connected', reaches)
     assert.doesNotMatch(await a.policies(), /reqid 11 /)
+  })
+
+  test('a host with what flannel gives charon and the kernel is a peer like any other', async () => {
+    for (const one of [a, b]) await one.stop(false)
+    await a.start([lease(11)])
+    await b.start([])
+    const flannel = await b.vici()
+    const [local, remote] = ['192.168.1.11', '192.168.1.10']
+    const [ours, theirs] = ['10.10.11.0/24', '10.10.10.0/24']
+    const child = {
+      local_ts: [ours],
+      remote_ts: [theirs],
+      esp_proposals: ['aes128gcm16-sha256-prfsha256-ecp256'],
+      start_action: 'start',
+      close_action: 'trap',
+      dpd_action: 'restart',
+      mode: 'tunnel',
+      reqid: '11',
+      rekey_time: '1h',
+      policies: 'no',
+    }
+    const connection = {
+      version: '2',
+      local_addrs: [local],
+      remote_addrs: [remote],
+      proposals: ['aes256-sha256-modp4096'],
+      keyingtries: '0',
+      encap: 'no',
+      local: { auth: 'psk' },
+      remote: { auth: 'psk' },
+      children: { [`${ours}-${theirs}`]: child },
+    }
+    for (const owner of [local, remote])
+      await flannel.request('load-shared', { type: 'IKE', data: PSK, owners: [owner] })
+    await flannel.request('load-conn', { [`${local}-${ours}-${theirs}-${remote}`]: connection })
+    for (const [src, dst, dir, ends] of [
+      [ours, theirs, 'out', `src ${local} dst ${remote}`],
+      [theirs, ours, 'in', `src ${remote} dst ${local}`],
+      [theirs, ours, 'fwd', `src ${remote} dst ${local}`],
+    ] as const) {
+      const tunnel = `tmpl ${ends} proto esp reqid 11 mode tunnel`
+      await b.host.ip(`xfrm policy add src ${src} dst ${dst} dir ${dir} ${tunnel}`)
+    }
+    await b.host.ip(`route add ${theirs} dev eth0`)
+    await until('connected', reaches)
+    assert.equal(await pings('10.10.11.2', 5), 5)
+    flannel.close()
   })
 })

@@ -24,7 +24,7 @@ import { ViciClient } from '../../src/vici/client.ts'
 import { Host } from '../kernel/namespace.ts'
 
 /** A translated processor, and key exchanges of 4096 bits. Milliseconds. */
-const PATIENCE = 60_000
+const PATIENCE = 180_000
 const PSK = 'not a secret, but long enough for a test: '.repeat(3)
 
 function lease(n: number): Lease {
@@ -169,7 +169,7 @@ async function seen(work: () => Promise<unknown>): Promise<string> {
   return lines
 }
 
-describe('ipsec', { timeout: 600_000 }, () => {
+describe('ipsec', { timeout: 900_000 }, () => {
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), 'tweed-ipsec-'))
     const [first, second] = await Host.createPair(['192.168.1.10', 'fd00::10'], ['192.168.1.11', 'fd00::11'])
@@ -211,7 +211,8 @@ describe('ipsec', { timeout: 600_000 }, () => {
     assert.equal(await pings('10.10.11.2', 3), 3)
     assert.equal(await a.charonPid(), pid)
     const now = await a.host.ip('xfrm state')
-    const spis = state.match(/spi 0x\w+/g) ?? []
+    // Zero is that of a packet which waits for a tunnel.
+    const spis = state.match(/spi 0x(?!0+ )\w+/g) ?? []
     assert.ok(spis.length >= 2)
     for (const spi of spis) assert.ok(now.includes(spi), `${spi} in ${now}`)
   })

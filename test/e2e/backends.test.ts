@@ -1,4 +1,4 @@
-/** The backends that this kernel carries; test/vm/ipip-mixed.test.ts is for the other one. */
+/** The backends that this kernel carries, with whole agents; test/vm/ipip.test.ts is for the other one. */
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

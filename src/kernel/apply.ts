@@ -131,6 +131,8 @@ async function applyToKernel(
     const error = results[i]
     if (error !== undefined) failures.push({ operation, error })
   }
+  // Nothing is waited for where the setting is not used: at a start there are tens of thousands of operations.
+  if (checksums === undefined) return failures
   for (const operation of operations) {
     const error = await switchChecksum(operation, indexOf, checksums)
     if (error !== undefined) failures.push({ operation, error })
@@ -142,7 +144,7 @@ async function applyToKernel(
 async function switchChecksum(
   { verb, entry, actual }: Operation,
   indexOf: Links['indexOf'],
-  checksums: Checksums | undefined,
+  checksums: Checksums,
 ): Promise<Error | undefined> {
   if (verb !== 'change' || entry.kind !== 'link' || actual?.kind !== 'link') return undefined
   const index = indexOf(entry.name)
@@ -150,7 +152,7 @@ async function switchChecksum(
     return undefined
   }
   try {
-    await checksums?.set(index, entry.txChecksum)
+    await checksums.set(index, entry.txChecksum)
     return undefined
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error))

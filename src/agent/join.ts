@@ -1,7 +1,7 @@
 /** Joining a network: its config, the facts of this host, a lease. What is missing is waited for. */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Backend, BackendError, type HostFacts } from '../backend/backend.ts'
+import { type Backend, BackendError, familiesOf, type HostFacts } from '../backend/backend.ts'
 import { checkBackend, needsUnderlay, openBackend } from '../backend/table.ts'
 import { ConfigError, type NetworkConfig, parseNetworkConfig } from '../config/network-config.ts'
 import { readSubnetFile } from '../config/subnet-file.ts'
@@ -9,7 +9,6 @@ import { readInterfaces } from '../kernel/host.ts'
 import { HostError, type InterfaceChoice } from '../kernel/selection.ts'
 import { type LeaseRegistry, RegistryError } from '../lease/registry.ts'
 import type { Journal, Membership } from '../status/journal.ts'
-import { familiesOf } from './overlay.ts'
 
 export interface AgentOptions {
   readonly registry: LeaseRegistry

@@ -1,7 +1,7 @@
 /** The agent on a network: what it follows until it is told to stop, or until what it joined with has changed. */
 
 import { isDeepStrictEqual } from 'node:util'
-import type { HostFacts } from '../backend/backend.ts'
+import { familiesOf, type HostFacts } from '../backend/backend.ts'
 import { checkBackend } from '../backend/table.ts'
 import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
 import { writeSubnetFile } from '../config/subnet-file.ts'
@@ -17,7 +17,7 @@ import type { Share } from '../state.ts'
 import type { Journal, Membership } from '../status/journal.ts'
 import { followHost } from './host.ts'
 import { type AgentOptions, pause } from './join.ts'
-import { blackholes, familiesOf, networksOf, overlaysOf } from './overlay.ts'
+import { blackholes, networksOf, overlaysOf } from './overlay.ts'
 
 /** Our lease is gone and its subnet is somebody else's: containers here have addresses that are no longer ours. */
 export class LeaseLost extends Error {

@@ -2,18 +2,12 @@
 
 import type { Family, PerFamily } from '../address/ip.ts'
 import { type Prefix, prefixFamily } from '../address/prefix.ts'
-import { FAMILIES } from '../backend/backend.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
 import { type Entry, MAIN_TABLE, PROTOCOL, type Share } from '../state.ts'
 
 /** The worst metric: the route of the containers' bridge, to the same subnet, goes before. */
 const LAST_METRIC = 2 ** 32 - 1
-
-/** Those that have a value. */
-export function familiesOf(values: PerFamily<unknown>): Family[] {
-  return FAMILIES.filter((family) => values[family] !== undefined)
-}
 
 export function networksOf({ ranges }: NetworkConfig): PerFamily<Prefix> {
   const networks: Partial<Record<Family, Prefix>> = {}

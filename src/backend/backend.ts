@@ -47,6 +47,11 @@ export interface LinkFacts {
 /** The families, in the order in which plans say them. */
 export const FAMILIES: readonly Family[] = ['inet', 'inet6']
 
+/** Those that have a value. */
+export function familiesOf(values: PerFamily<unknown>): Family[] {
+  return FAMILIES.filter((family) => values[family] !== undefined)
+}
+
 /** As they are called in the network config: `EnableIPv6`. */
 export const FAMILY_NAMES: Readonly<Record<Family, string>> = { inet: 'IPv4', inet6: 'IPv6' }
 

@@ -11,9 +11,9 @@ import { isDeepStrictEqual } from 'node:util'
 import type { PerFamily } from '../address/ip.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
-import { type Backend, FAMILIES, type HostFacts, NOTHING, type Verdict } from './backend.ts'
+import { type Backend, familiesOf, type HostFacts, NOTHING, type Verdict } from './backend.ts'
 import { judgeReachable } from './host-gw.ts'
-import { scopeLinks } from './links.ts'
+import { scopeOf } from './links.ts'
 
 /** The program and its arguments, before variables are replaced. */
 export type Command = readonly string[]
@@ -119,21 +119,13 @@ export function planExtension(
   host: HostFacts,
   data: string | undefined,
 ): Omit<Backend, 'companion'> {
-  const families = FAMILIES.filter((family) => config.ranges[family] !== undefined)
-  const networks = families.flatMap((family) => config.ranges[family]?.network ?? [])
-  const { name, mtu } = host.external
+  const families = familiesOf(config.ranges)
   return {
     type: 'extension',
     leaseType: 'extension',
     mac: {},
-    mtu,
-    scope: {
-      links: scopeLinks(host, [], networks),
-      onDemand: new Set(),
-      fdbOnDemand: new Set(),
-      underlay: name,
-      networks,
-    },
+    mtu: host.external.mtu,
+    scope: scopeOf(host, config),
     needsUnderlay: false,
     advertised: data === undefined ? {} : advertise(config, data),
     judge(lease): Verdict {

@@ -6,8 +6,8 @@
 import type { Family } from '../address/ip.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
-import { type Backend, FAMILIES, FAMILY_NAMES, type HostFacts, NOTHING, type Verdict } from './backend.ts'
-import { requireAddress, scopeLinks } from './links.ts'
+import { type Backend, FAMILY_NAMES, familiesOf, type HostFacts, NOTHING, type Verdict } from './backend.ts'
+import { requireAddress, scopeOf } from './links.ts'
 import { routeTo } from './routes.ts'
 
 /** flannel's words. */
@@ -15,22 +15,15 @@ const NAT =
   "your PublicIP differs from interface IP, meaning that probably you're on a NAT, which is not supported by host-gw backend"
 
 export function hostGw(config: NetworkConfig, host: HostFacts): Backend {
-  const families = FAMILIES.filter((family) => config.ranges[family] !== undefined)
+  const families = familiesOf(config.ranges)
   for (const family of families) requireNoNat(family, host)
-  const networks = families.flatMap((family) => config.ranges[family]?.network ?? [])
   const { name, mtu } = host.external
   return {
     type: 'host-gw',
     leaseType: 'host-gw',
     mac: {},
     mtu,
-    scope: {
-      links: scopeLinks(host, [], networks),
-      onDemand: new Set(),
-      fdbOnDemand: new Set(),
-      underlay: name,
-      networks,
-    },
+    scope: scopeOf(host, config),
     needsUnderlay: false,
     advertised: {},
     judge: (lease) => judgeReachable(lease, families),

@@ -9,7 +9,7 @@ import type { Entry, Link } from '../state.ts'
 import { type Backend, type HostFacts, NOTHING } from './backend.ts'
 import { DirectPeers } from './direct.ts'
 import { judgeReachable } from './host-gw.ts'
-import { requireAddress, scopeLinks } from './links.ts'
+import { requireAddress, requireIpv4Alone, scopeOf } from './links.ts'
 import { routeTo } from './routes.ts'
 
 const NAME = 'flannel.ipip'
@@ -21,11 +21,7 @@ const LEAST_MTU = 68
 export function ipip(config: NetworkConfig, host: HostFacts): Backend {
   const { external } = host
   const directRouting = config.backend.settings.boolean('DirectRouting', false)
-  const network = config.ranges.inet?.network
-  if (network === undefined) throw new ConfigError('EnableIPv4', false, 'ipip carries IPv4 only')
-  if (config.ranges.inet6 !== undefined) {
-    throw new ConfigError('EnableIPv6', true, 'ipip carries IPv4 only')
-  }
+  requireIpv4Alone(config, 'ipip')
   const { local } = requireAddress('inet', host, 'ipip')
   const mtu = external.mtu - OVERHEAD
   if (mtu < LEAST_MTU) {
@@ -42,19 +38,12 @@ export function ipip(config: NetworkConfig, host: HostFacts): Backend {
     tunnel: { type: 'ipip', local, remote: undefined },
   }
   const direct = new DirectPeers(directRouting ? host : undefined)
-  const networks = [network]
   return {
     type: 'ipip',
     leaseType: 'ipip',
     mac: {},
     mtu,
-    scope: {
-      links: scopeLinks(host, [NAME], networks),
-      onDemand: new Set(),
-      fdbOnDemand: new Set(),
-      underlay: external.name,
-      networks,
-    },
+    scope: scopeOf(host, config, [NAME]),
     needsUnderlay: directRouting,
     advertised: {},
     judge: (lease) => judgeReachable(lease, ['inet']),

@@ -13,7 +13,7 @@ import type { Lease } from '../lease/lease.ts'
 import type { ViciSection } from '../vici/message.ts'
 import { type Backend, type HostFacts, NOTHING } from './backend.ts'
 import { judgeReachable } from './host-gw.ts'
-import { requireAddress, scopeLinks } from './links.ts'
+import { requireAddress, requireIpv4Alone, scopeOf } from './links.ts'
 import { routeTo } from './routes.ts'
 
 /** Outer header, ESP with its IV, padding and check value: flannel's figure, for any proposal. Bytes. */
@@ -81,9 +81,7 @@ export function readIpsecSettings({ backend: { settings } }: NetworkConfig): Ips
 /** @throws {ConfigError} */
 export function planIpsec(config: NetworkConfig, host: HostFacts): Backend {
   const { encap } = readIpsecSettings(config)
-  const network = config.ranges.inet?.network
-  if (network === undefined) throw new ConfigError('EnableIPv4', false, 'ipsec carries IPv4 only')
-  if (config.ranges.inet6 !== undefined) throw new ConfigError('EnableIPv6', true, 'ipsec carries IPv4 only')
+  requireIpv4Alone(config, 'ipsec')
   requireAddress('inet', host, 'ipsec')
   const { name, mtu: outer } = host.external
   const mtu = outer - OVERHEAD - (encap ? ENCAP_OVERHEAD : 0)
@@ -95,13 +93,7 @@ export function planIpsec(config: NetworkConfig, host: HostFacts): Backend {
     leaseType: 'ipsec',
     mac: {},
     mtu,
-    scope: {
-      links: scopeLinks(host, [], [network]),
-      onDemand: new Set(),
-      fdbOnDemand: new Set(),
-      underlay: name,
-      networks: [network],
-    },
+    scope: scopeOf(host, config),
     needsUnderlay: false,
     advertised: {},
     judge: (lease) => judgeReachable(lease, ['inet']),

@@ -21,7 +21,7 @@ import type { Lease } from '../lease/lease.ts'
 import type { Answer, Entry, Link, Share } from '../state.ts'
 import { type Backend, FAMILIES, FAMILY_NAMES, type HostFacts, NOTHING, type Verdict } from './backend.ts'
 import { DirectPeers } from './direct.ts'
-import { requireAddress, scopeLinks } from './links.ts'
+import { requireAddress, scopeOf } from './links.ts'
 import { routeTo } from './routes.ts'
 import { readSettings, type VxlanSettings } from './vxlan-settings.ts'
 
@@ -68,7 +68,6 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
     return network === undefined ? [] : [makeVtep(family, network, settings, host)]
   })
   const names = vteps.map(({ link }) => link.name)
-  const networks = vteps.map(({ network }) => network)
   const direct = new DirectPeers(settings.directRouting ? host : undefined)
   const mac = perFamily(vteps, (vtep) => vtep.mac)
   return {
@@ -77,11 +76,9 @@ export function vxlan(config: NetworkConfig, host: HostFacts): Backend {
     mac,
     mtu: Math.min(...vteps.map(({ link }) => link.mtu)),
     scope: {
-      links: scopeLinks(host, names, networks),
+      ...scopeOf(host, config, names),
       onDemand: new Set(settings.l3Miss ? names : []),
       fdbOnDemand: new Set(settings.l2Miss ? names : []),
-      underlay: host.external.name,
-      networks,
       checksums: settings.txChecksum !== undefined,
     },
     needsUnderlay: settings.directRouting,

@@ -23,8 +23,8 @@ import { type Prefix, parsePrefix, prefixBase, prefixContains } from '../address
 import type { NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Entry, Link, Peer } from '../state.ts'
-import { type Backend, FAMILIES, FAMILY_NAMES, type HostFacts, type Verdict } from './backend.ts'
-import { requireAddress, scopeLinks } from './links.ts'
+import { type Backend, FAMILY_NAMES, familiesOf, type HostFacts, type Verdict } from './backend.ts'
+import { requireAddress, scopeOf } from './links.ts'
 import { routeTo } from './routes.ts'
 import { type Mode, OVERHEAD, readWireguardSettings, type WireguardSettings } from './wireguard-settings.ts'
 
@@ -65,9 +65,8 @@ export function checkWireguard(config: NetworkConfig, host: HostFacts): void {
 /** @param privateKey Of all devices of this host. @throws {ConfigError} */
 export function wireguard(config: NetworkConfig, host: HostFacts, privateKey: Secret): Backend {
   const settings = readWireguardSettings(config, host)
-  const families = FAMILIES.filter((family) => config.ranges[family] !== undefined)
+  const families = familiesOf(config.ranges)
   for (const family of families) requireAddress(family, host, 'wireguard')
-  const networks = families.flatMap((family) => config.ranges[family]?.network ?? [])
   const publicKey = publicKeyOf(privateKey.reveal())
   const devices = makeDevices(settings, families).map(
     ({ name, ...device }): Device => ({
@@ -93,14 +92,7 @@ export function wireguard(config: NetworkConfig, host: HostFacts, privateKey: Se
     leaseType: 'wireguard',
     mac: {},
     mtu: settings.outerMtu - OVERHEAD,
-    scope: {
-      links: scopeLinks(host, names, networks),
-      onDemand: new Set(),
-      fdbOnDemand: new Set(),
-      wireguard: new Set(names),
-      underlay: host.external.name,
-      networks,
-    },
+    scope: { ...scopeOf(host, config, names), wireguard: new Set(names) },
     needsUnderlay: false,
     advertised: advertise(devices, publicKey),
     judge: (lease) => judge(lease, families, publicKey, endsOf),

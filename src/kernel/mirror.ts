@@ -163,8 +163,10 @@ export class Mirror {
     if (this.#wireguard?.isDue(performance.now()) !== true) return
     const { entries, gone } = await this.#wireguard.look(performance.now())
     for (const entry of entries) this.#put(entry, true, read)
-    for (const key of gone) this.#delete(key)
-    for (const key of gone) read.add(key)
+    for (const key of gone) {
+      this.#delete(key)
+      read.add(key)
+    }
   }
 
   /** Takes what the kernel told, in its order. Returns the keys that changed. */

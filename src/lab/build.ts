@@ -17,7 +17,11 @@ import {
 
 /** Both ends of every veth pair are made where they belong: nothing passes through the machine's own namespace. */
 export async function buildUnderlay(lab: Lab): Promise<void> {
-  for (const { namespace } of allNamespaces(lab)) await run('ip', ['netns', 'add', namespace])
+  for (const namespace of allNamespaces(lab)) {
+    await run('ip', ['netns', 'add', namespace.namespace])
+    // Until a link knows that its link-local address is its own, 1 to 2 s, a router asks nobody on it for a neighbour.
+    if (lab.family !== 'inet') await writeSysctl(namespace, 'net/ipv6/conf/default/accept_dad', '0')
+  }
   await ipBatch(lab.underlay.namespace, ['link set lo up', 'link add br0 type bridge', 'link set br0 up'])
   for (const host of lab.hosts) await buildHost(lab, host)
 }
@@ -63,7 +67,7 @@ export async function attachContainer(host: LabHost): Promise<void> {
   ])
 }
 
-/** An IPv6 address is used at once, without looking for another who has it. */
+/** An IPv6 address is used at once, without a look for another host that has it. */
 export function addAddress(ip: Ip, length: number, link: string): string {
   return `address replace ${ip}/${length} dev ${link}${ipFamily(ip) === 'inet6' ? ' nodad' : ''}`
 }

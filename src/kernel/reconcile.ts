@@ -259,13 +259,14 @@ export class Reconciler implements Disposable {
     return this.#ready(orderOperations(operations), turn)
   }
 
-  /** Without those that wait for another try, and those that were applied in this turn to no effect. */
+  /** Without those that wait for another try, in a later turn, and those that were applied in this turn to no effect. */
   #ready(operations: readonly Operation[], turn: Turn): readonly Operation[] {
     if (operations.length === 0 || (turn.tried.length === 0 && this.#retries.size === 0)) return operations
     const tried = new Map(turn.tried.map((operation) => [operation.key, operation]))
+    const failed = new Set(turn.failures.map(({ operation }) => operation.key))
     const now = performance.now()
     return operations.filter((operation) => {
-      if (this.#retries.paused(operation.key, now)) return false
+      if (failed.has(operation.key) || this.#retries.paused(operation.key, now)) return false
       if (!isSame(operation, tried.get(operation.key))) return true
       this.#failToHold(operation, turn)
       return false

@@ -124,6 +124,19 @@ for (const family of ['inet', 'inet6'] as const) {
       assert.deepEqual(await routes(), right)
     })
 
+    test('what failed is tried again in another turn, however long this one takes', async (t) => {
+      using reconciler = await open()
+      await reconciler.turn()
+      await host.ip(`route del ${net.subnet(11)}`)
+      await host.ip(`route add ${net.subnet(11)} dev wire`)
+      let time = performance.now()
+      t.mock.method(performance, 'now', () => (time += 10_000))
+      const { failures, operations } = await reconciler.turn()
+      assert.deepEqual([failures.length, operations.length], [1, 1])
+      assert.match(failures[0]?.error.message ?? '', /^RTM_NEWROUTE: EEXIST/)
+      await host.ip(`route del ${net.subnet(11)} dev wire`)
+    })
+
     test('one that replaces ours without a word is noticed', async () => {
       using reconciler = await open()
       await reconciler.turn()

@@ -44,11 +44,12 @@ async function main(patterns: readonly string[]): Promise<boolean> {
   }
 
   const scratch = mkdtempSync(join(tmpdir(), 'tweed-test-'))
+  const compiled = mkdtempSync(join(tmpdir(), 'tweed-compiled-'))
   const before = new Set(links())
   process.env['TMPDIR'] = scratch
   process.env['TWEED_TEST_RUN'] = `${process.pid}`
-  // npm would keep one in TMPDIR.
-  process.env['NODE_DISABLE_COMPILE_CACHE'] = '1'
+  // Agents are started by the hundred, from source.
+  process.env['NODE_COMPILE_CACHE'] = compiled
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort())
 
@@ -57,7 +58,7 @@ async function main(patterns: readonly string[]): Promise<boolean> {
   const remains = [...links().filter((link) => !before.has(link)), ...ownTraces(scratch)]
   tallies.push(judge(remains))
   for (const pid of processes()) kill(pid)
-  rmSync(scratch, { recursive: true })
+  for (const folder of [scratch, compiled]) rmSync(folder, { recursive: true, maxRetries: 5 })
 
   const passed = tallies.reduce((sum, tally) => sum + tally.passed, 0)
   const failed = tallies.reduce((sum, tally) => sum + tally.failed, 0)
@@ -71,9 +72,17 @@ async function runFiles(files: readonly string[], signal: AbortSignal): Promise<
   events.on('test:summary', ({ file, counts }) => {
     if (file === undefined) tally = { passed: counts.passed, failed: counts.tests - counts.passed }
   })
+  const deaths: string[] = []
+  events.on('test:fail', ({ name, details }) => {
+    const { exitCode, signal } = details.error as { exitCode?: number | null; signal?: NodeJS.Signals | null }
+    if (typeof signal === 'string') deaths.push(`${name} was ended by ${signal}`)
+    else if (typeof exitCode === 'number') deaths.push(`${name} ended with code ${exitCode}`)
+  })
   const report = events.compose(spec())
   report.pipe(process.stdout, { end: false })
   await once(report, 'end')
+  // The reporter has no words for a file that failed as a whole.
+  process.stdout.write(deaths.map((death) => `${death}\n`).join(''))
   return tally
 }
 

@@ -132,7 +132,7 @@ export class Overlay {
             addresses: [parseIp(this.base(number))],
           },
         ],
-        ['flannel.ipip', { mac: undefined, addresses: [parseIp(this.base(10))] }],
+        ['flannel.ipip', { mac: undefined, addresses: [parseIp(this.base(number))] }],
       ]),
       underlay: [
         { prefix: parsePrefix('192.168.1.0/24'), direct: true },

@@ -1,7 +1,10 @@
-/** ipip on a kernel that has it: the link, routes through a public IP on it, a packet from one host to another. */
+/** ipip on a kernel that has it: the link, routes through a public IP on it, packets between us and a host as flanneld leaves it. */
 
 import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
+import { parseIp } from '../../src/address/ip.ts'
+import { Reconciler } from '../../src/kernel/reconcile.ts'
+import { ping } from '../../src/lab/ping.ts'
 import { Overlay } from '../kernel/fixture.ts'
 import { Host } from '../kernel/namespace.ts'
 
@@ -102,5 +105,96 @@ for (const nexthopObjects of [true, false]) {
         assert.deepEqual([await routes(), await tunnel()], [right, [1480, '192.168.1.10', 'any']])
       })
     }
+  })
+}
+
+for (const [name, settings, tunnelled] of [
+  ['through the tunnel', IPIP, true],
+  ['with DirectRouting', { ...IPIP, DirectRouting: true }, false],
+] as const) {
+  describe(`ipip ${name}, beside a host as flanneld leaves it`, { timeout: 120_000 }, () => {
+    const [OURS, THEIRS] = [10, 11]
+    const container = parseIp(net.address(THEIRS, 5))
+    let ours: Host
+    let theirs: Host
+
+    before(async () => {
+      ;[ours, theirs] = await Host.createPair(['192.168.1.10', 'fd00::10'], ['192.168.1.11', 'fd00::11'])
+      await theirs.ip('link add flannel.ipip mtu 1480 type ipip local 192.168.1.11 remote any')
+      await theirs.ip('address add 10.10.11.0/32 dev flannel.ipip')
+      await theirs.ip('link set flannel.ipip up')
+      await route()
+      await theirs.ip(`address add ${container}/32 dev lo`)
+      using reconciler = await start(ours, OURS, THEIRS)
+      assert.deepEqual((await reconciler.turn()).failures, [])
+    })
+    after(async () => {
+      await ours[Symbol.asyncDispose]()
+      await theirs[Symbol.asyncDispose]()
+    })
+
+    /** flanneld's own route to us. */
+    const route = async (): Promise<string> =>
+      await theirs.ip(
+        `route replace 10.10.10.0/24 via 192.168.1.10 dev ${tunnelled ? 'flannel.ipip onlink' : 'eth0'}`,
+      )
+
+    /** A tweed that has told the kernel nothing yet. */
+    async function start(host: Host, number: number, peer: number): Promise<Reconciler> {
+      const backend = await net.backend(host, settings, number)
+      const reconciler = await Reconciler.open({ scope: backend.scope, netns: host.path })
+      reconciler.exchange([], [backend.own(net.lease(number)), backend.peer(net.lease(peer))])
+      return reconciler
+    }
+
+    /** Packets that have come through their tunnel. */
+    async function received(): Promise<number> {
+      const [row] = await theirs.list('-s link show flannel.ipip')
+      return (row?.['stats64'] as { rx: { packets: number } } | undefined)?.rx.packets ?? Number.NaN
+    }
+
+    async function lostDuring(work: () => Promise<unknown>): Promise<number> {
+      const stop = new AbortController()
+      const pinging = ping({
+        netns: ours.path,
+        destination: container,
+        interval: 5,
+        timeout: 5000,
+        signal: stop.signal,
+      })
+      await work().finally(() => stop.abort())
+      const { replies, lost } = await pinging
+      assert.ok(replies.length > 0)
+      return lost.length
+    }
+
+    test('packets go there and back', async () => {
+      const before = await received()
+      const { lost } = await ping({
+        netns: ours.path,
+        destination: container,
+        count: 5,
+        interval: 10,
+        timeout: 5000,
+      })
+      assert.deepEqual(lost, [])
+      assert.equal((await received()) - before, tunnelled ? 5 : 0)
+    })
+
+    test('tweed in its place, and flanneld again: not a packet is lost', async () => {
+      const places = lostDuring(async () => {
+        {
+          using reconciler = await start(theirs, THEIRS, OURS)
+          const { failures, operations } = await reconciler.turn()
+          assert.deepEqual(failures, [])
+          assert.ok(operations.every(({ entry, verb }) => entry.kind !== 'link' && verb !== 'delete'))
+          assert.deepEqual((await reconciler.turn()).operations, [])
+        }
+        assert.match(await theirs.ip('route show 10.10.10.0/24'), / proto 84/)
+        await route()
+      })
+      assert.equal(await places, 0)
+      assert.doesNotMatch(await theirs.ip('route show 10.10.10.0/24'), / proto 84/)
+    })
   })
 }

@@ -64,15 +64,17 @@ class Follower {
     this.#turn(this.desired.exchange(removed, added))
   }
 
-  /** Looks at the touched keys alone. */
+  /** Looks at the touched keys alone; again, because what cannot be changed in place is made in a second round. */
   #turn(touched: readonly Key[]): void {
     const desired = this.desired.entries
-    const operations = [...new Set(touched)].flatMap(
-      (key) => diffEntry(key, desired.get(key), this.kernel.get(key)) ?? [],
-    )
-    for (const { verb, key, entry } of orderOperations(operations)) {
-      if (verb === 'delete') this.kernel.delete(key)
-      else this.kernel.set(key, entry)
+    for (let round = 0; round < 2; round++) {
+      const operations = [...new Set(touched)].flatMap(
+        (key) => diffEntry(key, desired.get(key), this.kernel.get(key)) ?? [],
+      )
+      for (const { verb, key, entry } of orderOperations(operations)) {
+        if (verb === 'delete') this.kernel.delete(key)
+        else this.kernel.set(key, entry)
+      }
     }
   }
 }

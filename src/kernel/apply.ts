@@ -45,10 +45,13 @@ export interface Links {
   readonly wireguard?: WireguardDevices | undefined
 }
 
-/** Applies the operations in the order given. A failed one stops no other; each failure is returned. */
+/**
+ * Applies the operations in the order given, and asks for more while the kernel works on some. A failed one stops no other;
+ * each failure is returned.
+ */
 export async function applyOperations(
   connection: Connection,
-  operations: readonly Operation[],
+  operations: Iterable<Operation>,
   links: Links,
 ): Promise<Failure[]> {
   const { wireguard } = links
@@ -66,7 +69,7 @@ export async function applyOperations(
 }
 
 /** Operations that come one after the other and go to the same place: there are few, since they come in their order. */
-function runs(operations: readonly Operation[]): Operation[][] {
+function runs(operations: Iterable<Operation>): Operation[][] {
   const found: Operation[][] = []
   let last: string | undefined
   for (const operation of operations) {
@@ -108,13 +111,15 @@ async function applyToDevice(
 
 async function applyToKernel(
   connection: Connection,
-  operations: readonly Operation[],
+  operations: Iterable<Operation>,
   { indexOf, underlay, checksums }: Links,
 ): Promise<Failure[]> {
   const failures: Failure[] = []
   const owners: Operation[] = []
+  const onLinks: Operation[] = []
   function* encode(): Generator<Request> {
     for (const operation of operations) {
+      if (operation.entry.kind === 'link') onLinks.push(operation)
       const link = linkOf(operation)
       const index = link === undefined ? NO_LINK : indexOf(link)
       if (index === undefined) failures.push({ operation, error: new Error(`there is no link ${link}`) })
@@ -131,9 +136,8 @@ async function applyToKernel(
     const error = results[i]
     if (error !== undefined) failures.push({ operation, error })
   }
-  // Nothing is waited for where the setting is not used: at a start there are tens of thousands of operations.
   if (checksums === undefined) return failures
-  for (const operation of operations) {
+  for (const operation of onLinks) {
     const error = await switchChecksum(operation, indexOf, checksums)
     if (error !== undefined) failures.push({ operation, error })
   }

@@ -29,6 +29,7 @@ import { isAnswer, isRefusal, Misses } from './misses.ts'
 import { NexthopIds } from './nexthops.ts'
 import { mayReplace, owns } from './ownership.ts'
 import { Retries } from './retries.ts'
+import { WaitingShares } from './waiting-shares.ts'
 import { WireguardDevices, type WireguardOptions } from './wireguard.ts'
 import { WireguardMirror } from './wireguard-mirror.ts'
 
@@ -53,6 +54,8 @@ export interface ReconcilerOptions {
 
 /** From so many on they are removed before their link. */
 const MANY_ROUTES = 1000
+/** Shares that are planned together: about as many as make one datagram. */
+const GROUP = 250
 
 /** The kernel took an operation, said yes, and it does not hold: another program undoes it, or it means nothing here. */
 export class DoesNotHold extends Error {
@@ -69,6 +72,7 @@ export class Reconciler implements Disposable {
   /** Undefined: the scope has no such links. */
   readonly #wireguard: WireguardMirror | undefined
   readonly #desired: Desired
+  readonly #waiting = new WaitingShares()
   readonly #retries = new Retries()
   readonly #misses: Misses
   readonly #bell = new Bell()
@@ -134,9 +138,17 @@ export class Reconciler implements Disposable {
 
   /** Changes the desired state by whole shares; the next turn makes it so. */
   exchange(removed: readonly Share[], added: readonly Share[]): void {
-    this.#plan(this.#desired.exchange(removed, added))
-    for (const { answers } of removed) this.#plan(this.#answeredBy(answers))
-    for (const { answers } of added) this.#plan(this.#answeredBy(answers))
+    while (this.#waiting.any) this.#exchange([], this.#waiting.take(GROUP))
+    this.#exchange(removed, added)
+    this.#bell.ring()
+  }
+
+  /**
+   * The same, of shares that have no link and replace none. The next turn plans some while the kernel works on those before,
+   * and takes nothing away until all are planned.
+   */
+  add(shares: Iterable<Share>): void {
+    this.#waiting.add(shares)
     this.#bell.ring()
   }
 
@@ -197,13 +209,28 @@ export class Reconciler implements Disposable {
 
   async #rounds(turn: Turn): Promise<void> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
+      const isLast = round === MAX_ROUNDS - 1
       await this.#refresh()
-      const operations = this.#diff(turn)
+      const links = this.#diffLinks(turn)
+      if (links === undefined && this.#waiting.any) {
+        if (isLast) this.#bell.ring()
+        else await this.#apply(this.#arriving(turn), turn)
+        continue
+      }
+      const operations = links ?? this.#diff(turn)
       if (operations.length === 0) break
-      if (round < MAX_ROUNDS - 1) await this.#apply(operations, turn)
-      else this.#postpone(operations, turn)
+      if (isLast) this.#postpone(operations, turn)
+      else await this.#apply(operations, turn)
     }
     this.#settled = true
+  }
+
+  #exchange(removed: readonly Share[], added: readonly Share[]): Key[] {
+    const touched = this.#desired.exchange(removed, added)
+    this.#plan(touched)
+    for (const { answers } of removed) this.#plan(this.#answeredBy(answers))
+    for (const { answers } of added) this.#plan(this.#answeredBy(answers))
+    return touched
   }
 
   /** Work that keeps coming (a storm of misses) goes on in the next turn; a link that keeps changing is a failure. */
@@ -230,20 +257,39 @@ export class Reconciler implements Disposable {
   }
 
   /**
-   * The operations that are to be applied now. Those on links come alone, because a link takes much with it that must
-   * be read again; and as long as a link is missing or wrong, there is nothing to do on it.
+   * Operations on links come alone, because a link takes much with it that must be read again; and as long as a link is
+   * missing or wrong, there is nothing to do on it. Undefined when all are there.
    */
-  #diff(turn: Turn): readonly Operation[] {
+  #diffLinks(turn: Turn): readonly Operation[] | undefined {
     const links = [...this.#scope.links].map((name) => this.#step(this.#cell(linkKey(name)), turn))
     const wrong = links.filter((operation) => operation !== undefined)
     const now = this.#ready(wrong, turn)
-    if (now.length > 0 || wrong.some(({ verb }) => verb !== 'change')) {
-      this.#everything = true
-      return this.#withRoutes(now)
+    if (now.length === 0 && wrong.every(({ verb }) => verb === 'change')) return undefined
+    this.#everything = true
+    return this.#withRoutes(now)
+  }
+
+  /** The operations that are to be applied now. */
+  #diff(turn: Turn): readonly Operation[] {
+    const operations = this.#steps(this.#everything ? this.#cells.values() : this.#cellsOf(this.#due), turn)
+    this.#everything = false
+    this.#due.clear()
+    return this.#ready(operations, turn)
+  }
+
+  /** What the shares that wait need, as it is asked for. */
+  *#arriving(turn: Turn): Generator<Operation> {
+    while (this.#waiting.any) {
+      const touched = new Set(this.#exchange([], this.#waiting.take(GROUP)))
+      yield* this.#steps(this.#cellsOf(touched), turn)
     }
+  }
+
+  /** For keys other than those of links, in the order in which they are to be applied. */
+  #steps(cells: Iterable<Cell>, turn: Turn): Operation[] {
     const operations: Operation[] = []
     const forwarded = new Set<Key>()
-    for (const cell of this.#everything ? this.#cells.values() : this.#dueCells()) {
+    for (const cell of cells) {
       const operation = this.#step(cell, turn)
       if (operation === undefined) this.#planned.delete(cell.key)
       else if (operation.entry.kind !== 'link') operations.push(operation)
@@ -254,9 +300,7 @@ export class Reconciler implements Disposable {
       this.#planned.add(forwarding.key)
       operations.push(forwarding)
     }
-    this.#everything = false
-    this.#due.clear()
-    return this.#ready(orderOperations(operations), turn)
+    return orderOperations(operations)
   }
 
   /** Without those that wait for another try, in a later turn, and those that were applied in this turn to no effect. */
@@ -288,8 +332,8 @@ export class Reconciler implements Disposable {
     return routes.length < MANY_ROUTES ? links : [...routes, ...links]
   }
 
-  *#dueCells(): Generator<Cell> {
-    for (const key of this.#due) yield this.#cell(key)
+  *#cellsOf(keys: Iterable<Key>): Generator<Cell> {
+    for (const key of keys) yield this.#cell(key)
   }
 
   #cell(key: Key): Cell {
@@ -331,8 +375,10 @@ export class Reconciler implements Disposable {
     return operation
   }
 
-  async #apply(operations: readonly Operation[], turn: Turn): Promise<void> {
-    const failures = await applyOperations(this.#connection, operations, {
+  /** @param wanted Taken one after the other, while the kernel works. */
+  async #apply(wanted: Iterable<Operation>, turn: Turn): Promise<void> {
+    const operations: Operation[] = []
+    const failures = await applyOperations(this.#connection, noting(wanted, operations), {
       indexOf: this.#mirror.indexOf,
       underlay: this.#mirror.underlay.name,
       checksums: this.#checksums,
@@ -404,6 +450,13 @@ function isGone({ operation: { verb, entry }, error }: Failure): boolean {
   if (!(error instanceof NetlinkError)) return false
   if (verb === 'delete' && (error.code === 'ENOENT' || error.code === 'ESRCH')) return true
   return error.code === 'ENODEV' && !(entry.kind === 'link' && verb === 'add')
+}
+
+function* noting<T>(values: Iterable<T>, noted: T[]): Generator<T> {
+  for (const value of values) {
+    noted.push(value)
+    yield value
+  }
 }
 
 function nameOf(entry: Entry): string | undefined {

@@ -108,11 +108,14 @@ export class Connection implements Disposable {
       const sequence = this.#take(datagram.length)
       const bytes = encodeMessages(datagram.map(acknowledgedAtLast), sequence)
       await last
+      const begun = Promise.withResolvers<void>()
       last = this.#alone(async () => {
-        if (datagram.length < MANY_MESSAGES) this.#socket.send(bytes)
-        else await this.#socket.deliver(bytes)
+        const sent = datagram.length < MANY_MESSAGES ? this.#socket.send(bytes) : this.#socket.deliver(bytes)
+        begun.resolve()
+        await sent
         this.#collect(datagram, sequence, results)
       })
+      await Promise.race([begun.promise, last])
     }
     await last
     return results

@@ -128,7 +128,7 @@ const RULES: readonly Rule[] = [
   },
   {
     files: [
-      'kernel/{diff,ownership,answers,cells,dependents,nexthops,desired,unanswered,misses,retries,roaming}.ts',
+      'kernel/{diff,ownership,answers,cells,dependents,nexthops,desired,unanswered,misses,retries,roaming,waiting-shares}.ts',
     ],
     may: [STATE, ADDRESS],
     pure: true,

@@ -144,11 +144,11 @@ export class Reconciler implements Disposable {
   }
 
   /**
-   * The same, of shares that have no link and replace none. The next turn plans some while the kernel works on those before,
-   * and takes nothing away until all are planned.
+   * The same, of shares that have no link and replace none. The next turn makes some while the kernel works on those before,
+   * and takes nothing away until it has them all.
    */
-  add(shares: Iterable<Share>): void {
-    this.#waiting.add(shares)
+  add<T>(values: readonly T[], shareOf: (value: T) => Share): void {
+    this.#waiting.add(values, shareOf)
     this.#bell.ring()
   }
 

@@ -20,16 +20,6 @@ static const struct timespec PAUSE = { .tv_nsec = 500000 };
 
 static uint8_t seen[1 << 24];
 
-/* The value of an attribute with that size; NULL when there is none. */
-static const uint8_t *find(const struct nlmsghdr *header, size_t body, uint16_t type, size_t size) {
-  const struct rtattr *attribute = (const struct rtattr *)((const uint8_t *)NLMSG_DATA(header) + NLMSG_ALIGN(body));
-  long left = (long)header->nlmsg_len - (long)NLMSG_LENGTH(NLMSG_ALIGN(body));
-  for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
-    if (attribute->rta_type == type && RTA_PAYLOAD(attribute) == size) return RTA_DATA(attribute);
-  }
-  return NULL;
-}
-
 /* The number of the peer that it is about; 0 for anything else. */
 static uint32_t peer_of(const struct nlmsghdr *header) {
   if (header->nlmsg_type == RTM_NEWROUTE) {

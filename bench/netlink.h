@@ -1,4 +1,4 @@
-/* What the two programs of the bench share: a netlink socket, and messages in one growing buffer. */
+/* What the programs of the bench share: the time, a netlink socket, the attributes of a message. */
 
 #ifndef BENCH_NETLINK_H
 #define BENCH_NETLINK_H
@@ -31,6 +31,16 @@ static inline int open_rtnetlink(uint32_t groups, int receive_buffer) {
   struct sockaddr_nl local = { .nl_family = AF_NETLINK, .nl_groups = groups };
   if (bind(fd, (struct sockaddr *)&local, sizeof local) < 0) err(1, "bind");
   return fd;
+}
+
+/* The value of an attribute with that size; NULL when there is none. */
+static inline const uint8_t *find(const struct nlmsghdr *header, size_t body, uint16_t type, size_t size) {
+  const struct rtattr *attribute = (const struct rtattr *)((const uint8_t *)NLMSG_DATA(header) + NLMSG_ALIGN(body));
+  long left = (long)header->nlmsg_len - (long)NLMSG_LENGTH(NLMSG_ALIGN(body));
+  for (; RTA_OK(attribute, left); attribute = RTA_NEXT(attribute, left)) {
+    if (attribute->rta_type == type && RTA_PAYLOAD(attribute) == size) return RTA_DATA(attribute);
+  }
+  return NULL;
 }
 
 #endif

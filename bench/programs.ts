@@ -25,6 +25,7 @@ export interface Programs {
   readonly tweed: string
   readonly floor: string
   readonly arrivals: string
+  readonly answer: string
   /** A binary that takes flanneld's flags. */
   readonly peer: string | undefined
 }
@@ -41,8 +42,8 @@ export async function withPrograms<T>(
       await run('gcc', ['-O2', '-Wall', '-o', binary, join(ROOT, 'bench', `${name}.c`)])
       return binary
     }
-    const [tweed, floor, arrivals] = [await bundle(folder), await compile('floor'), await compile('arrivals')]
-    return await work({ tweed, floor, arrivals, peer })
+    const [floor, arrivals] = [await compile('floor'), await compile('arrivals')]
+    return await work({ tweed: await bundle(folder), floor, arrivals, answer: await compile('answer'), peer })
   } finally {
     rmSync(folder, { recursive: true })
   }

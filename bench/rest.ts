@@ -67,7 +67,7 @@ async function memory(
 ): Promise<Row[]> {
   const resident: number[] = []
   const peak: number[] = []
-  for (let i = 0; i < Math.min(runs, 3); i++) {
+  for (let i = 0; i < Math.min(runs, 5); i++) {
     tell(`rest: memory of ${candidate} with ${count(peers)} leases`)
     const program = candidate === 'peer' && programs.peer !== undefined ? { program: [programs.peer] } : {}
     await amongPeers(stage, programs, { peers, ...program }, async (agent) => {

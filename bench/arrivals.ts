@@ -5,11 +5,10 @@ import { once } from 'node:events'
 import { createInterface, type Interface } from 'node:readline'
 import { bridge, ip } from '../src/lab/command.ts'
 import type { LabHost } from '../src/lab/topology.ts'
-import type { Mode } from './network.ts'
+import { LINK, type Mode } from './network.ts'
 import type { Agent, Programs } from './programs.ts'
 
 const PATIENCE = 300_000
-const LINK = 'flannel.1'
 
 /** Waits for all peers in the kernel of a host, from before the agent begins. */
 export class Arrivals {

@@ -22,7 +22,7 @@ import {
 import type { Bench, Options } from './bench.ts'
 import { amongPeers } from './crowd.ts'
 import type { Measured, Row } from './measure.ts'
-import { count, peer } from './network.ts'
+import { count, LINK, peer } from './network.ts'
 import type { Programs } from './programs.ts'
 import { Stage } from './stage.ts'
 import { Watch } from './watch.ts'
@@ -90,7 +90,7 @@ function measure(stage: Stage, programs: Programs, peers: number, { quick, tell 
   tell(`drift: with ${count(peers)} leases`)
   const host = stage.host(0)
   return amongPeers(stage, programs, { peers }, async (agent) => {
-    const index = Number(/^(\d+):/.exec(await ip(host.namespace, '-o link show flannel.1'))?.[1])
+    const index = Number(/^(\d+):/.exec(await ip(host.namespace, `-o link show ${LINK}`))?.[1])
     using watch = Watch.open(host, [RTNLGRP_IPV4_ROUTE, RTNLGRP_NEIGH])
     using connection = Connection.open({ netns: host.path })
     const { overruns } = (await hostStatus(host)).counters

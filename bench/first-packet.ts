@@ -18,11 +18,10 @@ import { openIcmp } from '../src/native.ts'
 import type { Bench, Options } from './bench.ts'
 import { amongHosts } from './crowd.ts'
 import { type Measured, median, percentile } from './measure.ts'
-import { MODES } from './network.ts'
+import { LINK, MODES } from './network.ts'
 import type { Programs } from './programs.ts'
 import { Stage } from './stage.ts'
 
-const LINK = 'flannel.1'
 const FOLLOWING = 5
 /** Milliseconds. */
 const TIMEOUT = 1000

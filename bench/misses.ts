@@ -17,7 +17,7 @@ import { AF_INET } from '../src/netlink/rtnetlink.ts'
 import type { Bench, Options } from './bench.ts'
 import { amongPeers } from './crowd.ts'
 import type { Measured, Row } from './measure.ts'
-import { count } from './network.ts'
+import { count, LINK } from './network.ts'
 import type { Agent, Programs } from './programs.ts'
 import { Stage } from './stage.ts'
 
@@ -122,7 +122,7 @@ async function storm(
 async function untilAnswered(host: LabHost, addresses: number): Promise<number> {
   const deadline = performance.now() + PATIENCE
   for (;;) {
-    const shown = await ip(host.namespace, 'neigh show dev flannel.1 nud permanent')
+    const shown = await ip(host.namespace, `neigh show dev ${LINK} nud permanent`)
     const left = addresses - shown.split('\n').filter((line) => /^10\.0\.\d+\.\d+ lladdr/.test(line)).length
     if (left === 0 || performance.now() > deadline) return left
     await sleep(20)

@@ -1,5 +1,8 @@
 /** The network of the benches: N peers that are nothing but leases, and a host that is to know them. */
 
+/** Where the network is on a host. */
+export const LINK = 'flannel.1'
+
 /** What a peer says of itself; `floor.c` and `arrivals.c` know the same numbers. */
 export interface Peer {
   /** `10.0.1.0-24` */

@@ -1,4 +1,4 @@
-/** What flanneld does on a host with its host-gw, ipip and direct-routing vxlan backends, by hand. */
+/** What flanneld does on a host with its host-gw and direct-routing vxlan backends, by hand. */
 
 import { writeFile } from 'node:fs/promises'
 import { prefixBase } from '../../src/address/prefix.ts'
@@ -6,11 +6,10 @@ import { bridge, ip } from '../../src/lab/command.ts'
 import { containerAddresses, type LabHost } from '../../src/lab/topology.ts'
 import { peerOf } from './flanneld.ts'
 
-export const ROUTING_BACKENDS = ['host-gw', 'ipip', 'vxlan, direct'] as const
-export type RoutingBackend = (typeof ROUTING_BACKENDS)[number]
+export type RoutingBackend = 'host-gw' | 'vxlan, direct'
 
 const NETWORK = '10.10.0.0/16'
-const MTU: Readonly<Record<RoutingBackend, number>> = { 'host-gw': 1500, ipip: 1480, 'vxlan, direct': 1450 }
+const MTU: Readonly<Record<RoutingBackend, number>> = { 'host-gw': 1500, 'vxlan, direct': 1450 }
 
 /** The network config. */
 export function configOf(backend: RoutingBackend): string {
@@ -35,21 +34,14 @@ export async function startRouting(
   peers: readonly LabHost[],
 ): Promise<void> {
   const { namespace, publicIp, subnet } = host
-  const base = prefixBase(subnet)
   const links = await ip(namespace, '-o link show')
-  if (backend === 'ipip' && !links.includes('flannel.ipip')) {
-    await ip(namespace, `link add flannel.ipip mtu 1480 type ipip local ${publicIp} remote any`)
-    await ip(namespace, `address add ${base}/32 dev flannel.ipip`)
-    await ip(namespace, 'link set flannel.ipip up')
-  }
   if (backend === 'vxlan, direct' && !links.includes('flannel.1')) {
     const vxlan = `type vxlan id 1 local ${publicIp} dev eth0 dstport 8472 nolearning`
     await ip(namespace, `link add flannel.1 address ${peerOf(host).mac} mtu 1450 txqueuelen 0 ${vxlan}`)
-    await ip(namespace, `address add ${base}/32 dev flannel.1`)
+    await ip(namespace, `address add ${prefixBase(subnet)}/32 dev flannel.1`)
     await ip(namespace, 'link set flannel.1 up')
   }
-  const way = backend === 'ipip' ? 'dev flannel.ipip onlink' : 'dev eth0'
-  for (const peer of peers) await ip(namespace, `route replace ${peer.subnet} via ${peer.publicIp} ${way}`)
+  for (const peer of peers) await ip(namespace, `route replace ${peer.subnet} via ${peer.publicIp} dev eth0`)
   const { gateway } = containerAddresses(subnet)
   await writeFile(
     host.subnetFile,

@@ -2,9 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
+import { parsePrefix } from '../../src/address/prefix.ts'
 import type { Backend } from '../../src/backend/backend.ts'
 import { Reconciler } from '../../src/kernel/reconcile.ts'
-import { parsePrefix } from '../../src/address/prefix.ts'
 import type { Lease } from '../../src/lease/lease.ts'
 import { AnswerLost, Connection } from '../../src/netlink/connection.ts'
 import type { NetlinkError, Request } from '../../src/netlink/message.ts'

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { after, before, describe, test } from 'node:test'
 import { parseIp } from '../../src/address/ip.ts'
 import { Reconciler } from '../../src/kernel/reconcile.ts'
-import { ping } from '../../src/lab/ping.ts'
+import { ping, type PingResult } from '../../src/lab/ping.ts'
 import { Overlay } from '../kernel/fixture.ts'
 import { Host } from '../kernel/namespace.ts'
 
@@ -153,15 +153,12 @@ for (const [name, settings, tunnelled] of [
       return (row?.['stats64'] as { rx: { packets: number } } | undefined)?.rx.packets ?? Number.NaN
     }
 
+    const pingContainer = (options: { count?: number; signal?: AbortSignal }): Promise<PingResult> =>
+      ping({ netns: ours.path, destination: container, interval: 5, timeout: 5000, ...options })
+
     async function lostDuring(work: () => Promise<unknown>): Promise<number> {
       const stop = new AbortController()
-      const pinging = ping({
-        netns: ours.path,
-        destination: container,
-        interval: 5,
-        timeout: 5000,
-        signal: stop.signal,
-      })
+      const pinging = pingContainer({ signal: stop.signal })
       await work().finally(() => stop.abort())
       const { replies, lost } = await pinging
       assert.ok(replies.length > 0)
@@ -169,20 +166,14 @@ for (const [name, settings, tunnelled] of [
     }
 
     test('packets go there and back', async () => {
-      const before = await received()
-      const { lost } = await ping({
-        netns: ours.path,
-        destination: container,
-        count: 5,
-        interval: 10,
-        timeout: 5000,
-      })
+      const earlier = await received()
+      const { lost } = await pingContainer({ count: 5 })
       assert.deepEqual(lost, [])
-      assert.equal((await received()) - before, tunnelled ? 5 : 0)
+      assert.equal((await received()) - earlier, tunnelled ? 5 : 0)
     })
 
     test('tweed in its place, and flanneld again: not a packet is lost', async () => {
-      const places = lostDuring(async () => {
+      const lost = await lostDuring(async () => {
         {
           using reconciler = await start(theirs, THEIRS, OURS)
           const { failures, operations } = await reconciler.turn()
@@ -193,7 +184,7 @@ for (const [name, settings, tunnelled] of [
         assert.match(await theirs.ip('route show 10.10.10.0/24'), / proto 84/)
         await route()
       })
-      assert.equal(await places, 0)
+      assert.equal(lost, 0)
       assert.doesNotMatch(await theirs.ip('route show 10.10.10.0/24'), / proto 84/)
     })
   })

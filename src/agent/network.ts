@@ -1,12 +1,12 @@
 /** The agent on a network: what it follows until it is told to stop, or until what it joined with has changed. */
 
 import { isDeepStrictEqual } from 'node:util'
-import { familiesOf, type HostFacts } from '../backend/backend.ts'
+import { familiesOf, type HostFacts, NOTHING } from '../backend/backend.ts'
 import { checkBackend } from '../backend/table.ts'
 import { ConfigError, parseNetworkConfig } from '../config/network-config.ts'
 import { writeSubnetFile } from '../config/subnet-file.ts'
 import { Reconciler } from '../kernel/reconcile.ts'
-import { Admission } from '../lease/admission.ts'
+import { Admission, byAge, type OutcomeChange } from '../lease/admission.ts'
 import { isCompatible } from '../lease/allocate.ts'
 import type { Grace } from '../lease/grace.ts'
 import type { Lease } from '../lease/lease.ts'
@@ -230,19 +230,41 @@ export class Network {
 
   /** Leases that changed become shares that are exchanged. A share is a function of its lease: none is kept. */
   #admit(snapshot: LeaseSnapshot, reconciler: Reconciler): void {
+    reconciler.planWaiting()
+    if (this.#admission.outcomes.size === 0) return this.#begin(snapshot, reconciler)
     const changes = this.#admission.update(snapshot)
     const { backend } = this.#membership
     const removed: Lease[] = []
     const added: Lease[] = []
-    for (const { before, after } of changes.values()) {
+    for (const { before, after } of changes) {
       if (before?.kind === 'admitted') removed.push(before.lease)
       if (after?.kind === 'admitted') added.push(after.lease)
     }
     this.#journal.snapshot(snapshot, this.#admission.outcomes, changes)
     const share = (lease: Lease): Share => backend.peer(lease)
-    if (removed.length === 0) reconciler.add(added, share)
-    else reconciler.exchange(removed.map(share), added.map(share))
+    reconciler.exchange(removed.map(share), added.map(share))
     backend.companion?.exchange(removed, added)
+  }
+
+  /** The first leases are judged and planned while the kernel works on those before: on the oldest first. */
+  #begin(snapshot: LeaseSnapshot, reconciler: Reconciler): void {
+    const { backend } = this.#membership
+    const leases = [...snapshot.leases.values()].sort(byAge)
+    const changes: OutcomeChange[] = []
+    const told = (): void => {
+      if (changes.length < leases.length) return
+      this.#journal.snapshot(snapshot, this.#admission.outcomes, changes)
+      const added = changes.flatMap(({ after }) => (after?.kind === 'admitted' ? [after.lease] : []))
+      backend.companion?.exchange([], added)
+    }
+    reconciler.add(leases, (lease) => {
+      const after = this.#admission.admit(lease)
+      const share = after.kind === 'admitted' ? backend.peer(after.lease) : NOTHING
+      changes.push({ key: lease.key, before: undefined, after })
+      told()
+      return share
+    })
+    if (leases.length === 0) told()
   }
 
   /** What went wrong; empty when nothing did. */

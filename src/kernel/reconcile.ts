@@ -138,7 +138,7 @@ export class Reconciler implements Disposable {
 
   /** Changes the desired state by whole shares; the next turn makes it so. */
   exchange(removed: readonly Share[], added: readonly Share[]): void {
-    while (this.#waiting.any) this.#exchange([], this.#waiting.take(GROUP))
+    this.planWaiting()
     this.#exchange(removed, added)
     this.#bell.ring()
   }
@@ -150,6 +150,11 @@ export class Reconciler implements Disposable {
   add<T>(values: readonly T[], shareOf: (value: T) => Share): void {
     this.#waiting.add(values, shareOf)
     this.#bell.ring()
+  }
+
+  /** Makes the shares that are still to be made. @throws What making one throws. */
+  planWaiting(): void {
+    while (this.#waiting.any) this.#exchange([], this.#waiting.take(GROUP))
   }
 
   /** Takes a turn whenever there is something to do, until the signal. Then closes. */
@@ -223,6 +228,8 @@ export class Reconciler implements Disposable {
       else await this.#apply(operations, turn)
     }
     this.#settled = true
+    // There is no link to put them on: it is known at least who they are.
+    this.planWaiting()
   }
 
   #exchange(removed: readonly Share[], added: readonly Share[]): Key[] {

@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { ipFromNumber, parseIp } from '../address/ip.ts'
 import { type Prefix, prefixesOverlap } from '../address/prefix.ts'
 import { parseNetworkConfig } from '../config/network-config.ts'
-import { Admission, type AdmissionRules, type Outcome, type OutcomeChanges } from './admission.ts'
+import { Admission, type AdmissionRules, byAge, type Outcome, type OutcomeChange } from './admission.ts'
 import { formatLeaseKey, type Lease, type LeaseKey, parseLeaseKey } from './lease.ts'
 
 const { ranges } = parseNetworkConfig('{"Network": "10.3.0.0/16"}')
@@ -43,13 +43,13 @@ function byKey(leases: readonly Lease[]): Map<LeaseKey, Lease> {
 /** What comes of a lease alone. */
 function alone(candidate: Lease, more: Partial<AdmissionRules> = {}): Outcome | undefined {
   const admission = new Admission({ ...rules, ...more })
-  return admission.update({ leases: byKey([candidate]), changed: undefined }).get(candidate.key)?.after
+  return admission.update({ leases: byKey([candidate]), changed: undefined })[0]?.after
 }
 
-function summary(changes: OutcomeChanges): Record<string, string> {
+function summary(changes: readonly OutcomeChange[]): Record<string, string> {
   const show = (outcome: Outcome | undefined) =>
     outcome === undefined ? 'gone' : 'reason' in outcome ? `${outcome.kind}: ${outcome.reason}` : outcome.kind
-  return Object.fromEntries([...changes].map(([key, { after }]) => [key, show(after)]))
+  return Object.fromEntries(changes.map(({ key, after }) => [key, show(after)]))
 }
 
 test('a good lease is admitted, our own is own', () => {
@@ -153,23 +153,34 @@ test('one changed lease among 20,000 is judged alone', () => {
     return lease(`${base}-24`, String(ipFromNumber(0xc0a90000n + BigInt(i), 'inet')), `mac ${i}`)
   })
   const leases = byKey(peers)
-  assert.equal(admission.update({ leases, changed: undefined }).size, 20_000)
+  assert.equal(admission.update({ leases, changed: undefined }).length, 20_000)
   judged = 0
   const moved = lease('10.255.255.0-24', '192.168.1.77', 'new')
   leases.set(moved.key, moved)
   const changes = admission.update({ leases, changed: new Set([moved.key]) })
-  assert.deepEqual(
-    [...changes],
-    [
-      [
-        moved.key,
-        { before: { kind: 'admitted', lease: peers[0] }, after: { kind: 'admitted', lease: moved } },
-      ],
-    ],
-  )
+  const [before, after] = [peers[0] as Lease, moved].map((each) => ({ kind: 'admitted', lease: each }))
+  assert.deepEqual(changes, [{ key: moved.key, before, after }])
   // The one that comes, and the one that goes: what it claimed is taken back.
   assert.equal(judged, 3)
-  assert.equal(admission.update({ leases, changed: undefined }).size, 0)
+  assert.equal(admission.update({ leases, changed: undefined }).length, 0)
+})
+
+test('thousands that claim one MAC, and one by one at that, are not compared in pairs', () => {
+  let judged = 0
+  const judge: AdmissionRules['judge'] = (each) => {
+    judged++
+    return rules.judge(each)
+  }
+  const big = parseNetworkConfig('{"Network": "10.0.0.0/8"}').ranges
+  const admission = new Admission({ ...rules, ranges: big, judge })
+  const outcomes = Array.from({ length: 3000 }, (_, i) => {
+    const key = `10.${10 + (i >> 8)}.${i & 255}.0-24`
+    return admission.admit(lease(key, `192.169.${i >> 8}.${i & 255}`, 'a', { created: i }))
+  })
+  assert.deepEqual(outcomes.map(({ kind }) => kind).slice(0, 3), ['admitted', 'refused', 'refused'])
+  assert.equal(outcomes.filter(({ kind }) => kind === 'refused').length, 2999)
+  // Each once, and the one that holds the MAC once more.
+  assert.equal(judged, 3001)
 })
 
 /** The definition, in its plainest form. */
@@ -206,35 +217,47 @@ test('law: any history ends where its last state leads, and that is the definiti
   })
   const step = fc.array(fc.tuple(key, fc.option(content, { nil: undefined })), { minLength: 1, maxLength: 6 })
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 20 }), fc.boolean(), (history, hinted) => {
-      const leases = new Map<LeaseKey, Lease>()
-      const admission = new Admission(rules)
-      const seen = new Map<LeaseKey, Outcome>()
-      for (const changes of history) {
-        for (const [name, value] of changes) {
-          if (value === undefined) leases.delete(name)
-          else
-            leases.set(
-              name,
-              lease(name, value.ip, value.mac, { backendType: value.type, created: value.created }),
-            )
+    fc.property(
+      fc.array(step, { maxLength: 20 }),
+      fc.boolean(),
+      fc.boolean(),
+      (history, hinted, oneByOne) => {
+        const leases = new Map<LeaseKey, Lease>()
+        const admission = new Admission(rules)
+        const seen = new Map<LeaseKey, Outcome>()
+        for (const [i, changes] of history.entries()) {
+          for (const [name, value] of changes) {
+            if (value === undefined) leases.delete(name)
+            else
+              leases.set(
+                name,
+                lease(name, value.ip, value.mac, { backendType: value.type, created: value.created }),
+              )
+          }
+          if (i === 0 && oneByOne) {
+            for (const each of [...leases.values()].sort(byAge)) seen.set(each.key, admission.admit(each))
+            continue
+          }
+          const changed = hinted ? new Set(changes.map(([name]) => name)) : undefined
+          for (const { key: name, before, after } of admission.update({ leases: new Map(leases), changed })) {
+            assert.deepEqual(before, seen.get(name))
+            if (after === undefined) seen.delete(name)
+            else seen.set(name, after)
+          }
         }
-        const changed = hinted ? new Set(changes.map(([name]) => name)) : undefined
-        for (const [name, { before, after }] of admission.update({ leases: new Map(leases), changed })) {
-          assert.deepEqual(before, seen.get(name))
-          if (after === undefined) seen.delete(name)
-          else seen.set(name, after)
-        }
-      }
-      const fresh = new Admission(rules)
-      fresh.update({ leases: new Map([...leases].reverse()), changed: undefined })
-      const sorted = (outcomes: ReadonlyMap<LeaseKey, Outcome>) =>
-        [...outcomes].sort(([a], [b]) => (a < b ? -1 : 1))
-      assert.deepEqual(sorted(admission.outcomes), sorted(fresh.outcomes))
-      assert.deepEqual(sorted(seen), sorted(fresh.outcomes))
-      const admitted = [...seen].filter(([, { kind }]) => kind === 'admitted').map(([name]) => name)
-      assert.deepEqual(new Set(admitted), admittedByDefinition([...leases.values()]))
-    }),
+        const fresh = new Admission(rules)
+        fresh.update({ leases: new Map([...leases].reverse()), changed: undefined })
+        const sorted = (outcomes: ReadonlyMap<LeaseKey, Outcome>) =>
+          [...outcomes].sort(([a], [b]) => (a < b ? -1 : 1))
+        assert.deepEqual(sorted(admission.outcomes), sorted(fresh.outcomes))
+        assert.deepEqual(sorted(seen), sorted(fresh.outcomes))
+        const begun = new Admission(rules)
+        for (const each of [...leases.values()].sort(byAge)) begun.admit(each)
+        assert.deepEqual(sorted(begun.outcomes), sorted(fresh.outcomes))
+        const admitted = [...seen].filter(([, { kind }]) => kind === 'admitted').map(([name]) => name)
+        assert.deepEqual(new Set(admitted), admittedByDefinition([...leases.values()]))
+      },
+    ),
     { numRuns: 400 },
   )
 })

@@ -23,6 +23,8 @@ import { type Claim, Claims } from './claims.ts'
 import type { Lease, LeaseKey } from './lease.ts'
 import type { LeaseSnapshot } from './registry.ts'
 
+const FAMILIES = ['inet', 'inet6'] as const
+
 export interface AdmissionRules {
   readonly ranges: PerFamily<SubnetRange>
   /** Our own lease. */
@@ -41,11 +43,16 @@ export type Outcome =
 
 /** Of one lease; undefined for one that is not there. */
 export interface OutcomeChange {
+  readonly key: LeaseKey
   readonly before: Outcome | undefined
   readonly after: Outcome | undefined
 }
 
-export type OutcomeChanges = ReadonlyMap<LeaseKey, OutcomeChange>
+/** Who holds a name, with which value. */
+interface Claimant {
+  readonly value: string
+  readonly key: LeaseKey
+}
 
 /** A lease that is good by itself. */
 interface Candidate {
@@ -57,10 +64,12 @@ interface Candidate {
 export class Admission {
   readonly #rules: AdmissionRules
   readonly #outcomes = new Map<LeaseKey, Outcome>()
-  /** The leases that are good by themselves. What they claim is a function of each, and not kept. */
-  readonly #candidates = new Map<LeaseKey, Lease>()
+  /** Those that are good by themselves and contradict an older one. The other good ones are admitted. */
+  readonly #beaten = new Map<LeaseKey, Lease>()
   readonly #subnets = new PrefixMap<LeaseKey[]>()
   readonly #claims = new Claims()
+  /** While leases are admitted one by one: who holds a name that others claim too. */
+  readonly #holders = new Map<string, Claimant | undefined>()
 
   constructor(rules: AdmissionRules) {
     this.#rules = rules
@@ -71,38 +80,114 @@ export class Admission {
     return this.#outcomes
   }
 
-  /** The outcomes that differ from before. */
-  update({ leases, changed }: Pick<LeaseSnapshot, 'leases' | 'changed'>): OutcomeChanges {
-    const keys = changed ?? new Set([...this.#outcomes.keys(), ...leases.keys()])
-    const changes = new Map<LeaseKey, OutcomeChange>()
-    const before = this.#contested(keys)
-    for (const key of keys) this.#forget(key)
+  /**
+   * The outcome of one lease more, at a start. They are to come from the oldest on: then each outcome is final, and the first
+   * can be acted on before the last is judged.
+   */
+  admit(lease: Lease): Outcome {
+    const known = this.#outcomes.get(lease.key)
+    if (known !== undefined) return known
+    const result = judgeAlone(lease, this.#rules)
+    let outcome: Outcome
+    if (result.kind !== 'candidate') outcome = result
+    else {
+      const reason = this.#remember(result) ? this.#lostTo(result) : undefined
+      if (reason !== undefined) this.#beaten.set(lease.key, result.lease)
+      outcome = outcomeOf(result.lease, reason)
+    }
+    this.#outcomes.set(lease.key, outcome)
+    return outcome
+  }
+
+  /** The outcomes that differ from before, one for each lease. */
+  update({ leases, changed }: Pick<LeaseSnapshot, 'leases' | 'changed'>): OutcomeChange[] {
+    this.#holders.clear()
+    const changes: OutcomeChange[] = []
+    const known = changed ?? [...this.#outcomes.keys()]
+    const before = this.#contested(known)
+    for (const key of known) this.#forget(key)
+    for (const key of known) if (!leases.has(key)) this.#record(key, undefined, changes)
     const met: LeaseKey[] = []
-    for (const key of keys) {
-      const lease = leases.get(key)
-      const result = lease && judgeAlone(lease, this.#rules)
-      if (result?.kind === 'candidate' && this.#remember(result)) met.push(key)
-      const good = result?.kind === 'candidate'
-      this.#record(key, good ? { kind: 'admitted', lease: result.lease } : result, changes)
+    for (const lease of changed === undefined ? leases.values() : pick(leases, changed)) {
+      const result = judgeAlone(lease, this.#rules)
+      if (result.kind !== 'candidate') this.#record(lease.key, result, changes)
+      else {
+        if (this.#remember(result)) met.push(lease.key)
+        this.#record(lease.key, outcomeOf(result.lease), changes)
+      }
     }
     const tied = new Set([...before, ...this.#contested([...before, ...met])])
-    const rivals = [...tied].flatMap((key) => this.#candidate(key) ?? [])
-    for (const [key, outcome] of decide(rivals)) this.#record(key, outcome, changes)
-    return changes
+    return tied.size === 0 ? changes : this.#settle([...tied], changes)
+  }
+
+  /** Decides between leases that contradict each other, each of which was recorded as if it were alone. */
+  #settle(tied: readonly LeaseKey[], alone: readonly OutcomeChange[]): OutcomeChange[] {
+    const changes = new Map(alone.map((change) => [change.key, change]))
+    const rivals = tied.flatMap((key) => this.#candidate(key) ?? [])
+    for (const { lease, reason } of decide(rivals)) {
+      const { key } = lease
+      const before = changes.has(key) ? changes.get(key)?.before : this.#outcomes.get(key)
+      const after = outcomeOf(lease, reason)
+      this.#outcomes.set(key, after)
+      if (reason === undefined) this.#beaten.delete(key)
+      else this.#beaten.set(key, lease)
+      if (isSame(before, after)) changes.delete(key)
+      else changes.set(key, { key, before, after })
+    }
+    return [...changes.values()]
+  }
+
+  /** Why the youngest of all is refused, by one that is admitted. Otherwise it holds what nobody else holds. */
+  #lostTo(candidate: Candidate): string | undefined {
+    const { lease, claims } = candidate
+    const subnets = new PrefixMap<LeaseKey>()
+    for (const subnet of Object.values(lease.subnets)) {
+      for (const keys of this.#subnets.overlapping(subnet)) {
+        const older = this.#admittedOf(keys)
+        for (const each of Object.values(older?.subnets ?? {})) if (older) subnets.set(each, older.key)
+      }
+    }
+    const contested = claims.filter(({ name }) => this.#claims.isContested(name))
+    for (const { name } of contested) {
+      if (!this.#holders.has(name)) this.#holders.set(name, this.#holderOf(name))
+    }
+    const reason = contradiction(candidate, subnets, this.#holders)
+    if (reason !== undefined) return reason
+    for (const { name, value } of contested) {
+      if (this.#holders.get(name) === undefined) this.#holders.set(name, { value, key: lease.key })
+    }
+    return undefined
+  }
+
+  #holderOf(name: string): Claimant | undefined {
+    const lease = this.#admittedOf(this.#claims.contestants(name))
+    if (lease === undefined) return undefined
+    const claim = candidateOf(lease, this.#rules).claims.find((each) => each.name === name)
+    return claim && { value: claim.value, key: lease.key }
+  }
+
+  /** The first of them that is admitted. */
+  #admittedOf(keys: Iterable<LeaseKey>): Lease | undefined {
+    for (const key of keys) {
+      const outcome = this.#outcomes.get(key)
+      if (outcome?.kind === 'admitted') return outcome.lease
+    }
+    return undefined
   }
 
   /** Returns whether it meets one that is there: each contradiction shows when the later of the two is remembered. */
-  #remember(candidate: Candidate): boolean {
-    const { key, subnets } = candidate.lease
+  #remember({ lease: { key, subnets }, claims }: Candidate): boolean {
     let meets = false
-    this.#candidates.set(key, candidate.lease)
-    for (const subnet of Object.values(subnets)) {
-      meets ||= this.#subnets.overlapping(subnet).length > 0
-      const keys = this.#subnets.get(subnet)
-      if (keys === undefined) this.#subnets.set(subnet, [key])
-      else keys.push(key)
+    for (const family of FAMILIES) {
+      const subnet = subnets[family]
+      if (subnet === undefined) continue
+      const others = this.#subnets.overlapping(subnet)
+      meets ||= others.length > 0
+      const same = others.length > 0 ? this.#subnets.get(subnet) : undefined
+      if (same === undefined) this.#subnets.set(subnet, [key])
+      else same.push(key)
     }
-    for (const claim of candidate.claims) {
+    for (const claim of claims) {
       this.#claims.add(claim, key)
       meets ||= this.#claims.isContested(claim.name)
     }
@@ -112,7 +197,7 @@ export class Admission {
   #forget(key: LeaseKey): void {
     const candidate = this.#candidate(key)
     if (candidate === undefined) return
-    this.#candidates.delete(key)
+    this.#beaten.delete(key)
     for (const subnet of Object.values(candidate.lease.subnets)) {
       const keys = this.#subnets.get(subnet)?.filter((other) => other !== key) ?? []
       if (keys.length === 0) this.#subnets.delete(subnet)
@@ -121,8 +206,10 @@ export class Admission {
     for (const claim of candidate.claims) this.#claims.delete(claim, key)
   }
 
+  /** What a lease claims is a function of it, and not kept. */
   #candidate(key: LeaseKey): Candidate | undefined {
-    const lease = this.#candidates.get(key)
+    const outcome = this.#outcomes.get(key)
+    const lease = outcome?.kind === 'admitted' ? outcome.lease : this.#beaten.get(key)
     return lease && candidateOf(lease, this.#rules)
   }
 
@@ -159,17 +246,26 @@ export class Admission {
     return [...rivals]
   }
 
-  /** Keeps the outcome, and notes what it was before the update where it differs. */
-  #record(key: LeaseKey, after: Outcome | undefined, changes: Map<LeaseKey, OutcomeChange>): void {
-    const now = this.#outcomes.get(key)
-    if (isSame(now, after)) return
-    const noted = changes.get(key)
-    const before = noted === undefined ? now : noted.before
-    if (noted !== undefined && isSame(before, after)) changes.delete(key)
-    else changes.set(key, { before, after })
+  /** Keeps the outcome, and notes it where it is another one. */
+  #record(key: LeaseKey, after: Outcome | undefined, changes: OutcomeChange[]): void {
+    const before = this.#outcomes.get(key)
+    if (isSame(before, after)) return
+    changes.push({ key, before, after })
     if (after === undefined) this.#outcomes.delete(key)
     else this.#outcomes.set(key, after)
   }
+}
+
+function* pick(leases: ReadonlyMap<LeaseKey, Lease>, keys: Iterable<LeaseKey>): Generator<Lease> {
+  for (const key of keys) {
+    const lease = leases.get(key)
+    if (lease !== undefined) yield lease
+  }
+}
+
+/** Of a candidate. @param reason Why it is refused; undefined: it is not. */
+function outcomeOf(lease: Lease, reason?: string): Outcome {
+  return reason === undefined ? { kind: 'admitted', lease } : { kind: 'refused', reason }
 }
 
 function isSame(a: Outcome | undefined, b: Outcome | undefined): boolean {
@@ -178,30 +274,34 @@ function isSame(a: Outcome | undefined, b: Outcome | undefined): boolean {
   return a.kind === b.kind && ('reason' in a && a.reason) === ('reason' in b && b.reason)
 }
 
-/** From the oldest on, each is admitted that contradicts none admitted before it. Rivals must all be given. */
-function decide(candidates: readonly Candidate[]): Map<LeaseKey, Outcome> {
-  const outcomes = new Map<LeaseKey, Outcome>()
+/**
+ * From the oldest on, each is admitted that contradicts none admitted before it; of the others the reason. Rivals must all
+ * be given.
+ */
+function* decide(
+  candidates: readonly Candidate[],
+): Generator<{ readonly lease: Lease; readonly reason: string | undefined }> {
   const subnets = new PrefixMap<LeaseKey>()
-  const holders = new Map<string, { value: string; key: LeaseKey }>()
-  for (const candidate of candidates.toSorted(byAge)) {
+  const holders = new Map<string, Claimant>()
+  for (const candidate of candidates.toSorted((a, b) => byAge(a.lease, b.lease))) {
     const { lease, claims } = candidate
     const reason = contradiction(candidate, subnets, holders)
-    outcomes.set(lease.key, reason === undefined ? { kind: 'admitted', lease } : { kind: 'refused', reason })
+    yield { lease, reason }
     if (reason !== undefined) continue
     for (const subnet of Object.values(lease.subnets)) subnets.set(subnet, lease.key)
     for (const { name, value } of claims) if (!holders.has(name)) holders.set(name, { value, key: lease.key })
   }
-  return outcomes
 }
 
-function byAge({ lease: a }: Candidate, { lease: b }: Candidate): number {
+/** The oldest first; of one age always in the same order. */
+export function byAge(a: Lease, b: Lease): number {
   return a.created - b.created || (a.key < b.key ? -1 : 1)
 }
 
 function contradiction(
   { lease, claims }: Candidate,
   subnets: PrefixMap<LeaseKey>,
-  holders: ReadonlyMap<string, { value: string; key: LeaseKey }>,
+  holders: ReadonlyMap<string, Claimant | undefined>,
 ): string | undefined {
   for (const subnet of Object.values(lease.subnets)) {
     // Of several always the same, whatever the order in which they came.
@@ -222,7 +322,7 @@ function judgeAlone(lease: Lease, { ranges, self, backendType, judge }: Admissio
   if (foreign !== undefined) return { kind: 'ignored', reason: foreign }
   const ours = restrict(lease, ranges)
   let carried = false
-  for (const family of ['inet', 'inet6'] as const) {
+  for (const family of FAMILIES) {
     const subnet = ours.subnets[family]
     const range = ranges[family]
     if (subnet === undefined || range === undefined) continue
@@ -274,7 +374,7 @@ function restrict(lease: Lease, ranges: PerFamily<SubnetRange>): Lease {
     ...(inet !== undefined && ranges.inet !== undefined && { inet }),
     ...(inet6 !== undefined && ranges.inet6 !== undefined && { inet6 }),
   })
-  const foreignFamily = (['inet', 'inet6'] as const).some(
+  const foreignFamily = FAMILIES.some(
     (family) =>
       ranges[family] === undefined &&
       (lease.subnets[family] ?? lease.publicIps[family] ?? lease.backendData[family]) !== undefined,

@@ -39,11 +39,11 @@ function journalOfThree() {
   const snapshot = (leases: readonly Lease[], malformed: Record<string, string> = {}): string[] => {
     const before = known
     known = new Map(leases.map((each) => [each.key, each]))
-    const changes = new Map<LeaseKey, OutcomeChange>()
+    const changes: OutcomeChange[] = []
     const outcomeOf = (each: Lease | undefined) => each && OUTCOMES.get(each)
     for (const key of new Set([...before.keys(), ...known.keys()])) {
       if (before.has(key) && known.has(key)) continue
-      changes.set(key, { before: outcomeOf(before.get(key)), after: outcomeOf(known.get(key)) })
+      changes.push({ key, before: outcomeOf(before.get(key)), after: outcomeOf(known.get(key)) })
     }
     const outcomes = new Map(leases.map((each) => [each.key, OUTCOMES.get(each) ?? OWN_OUTCOME]))
     journal.snapshot({ leases: known, malformed: new Map(Object.entries(malformed)) }, outcomes, changes)

@@ -6,7 +6,7 @@
 import { type Family, ipFamily } from '../address/ip.ts'
 import type { Backend, CompanionStep, HostFacts } from '../backend/backend.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
-import type { Outcome, OutcomeChanges } from '../lease/admission.ts'
+import type { Outcome, OutcomeChange } from '../lease/admission.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import type { LeaseSnapshot } from '../lease/registry.ts'
 import type { Logger } from '../log.ts'
@@ -177,7 +177,7 @@ export class Journal {
   snapshot(
     { leases, malformed }: Pick<LeaseSnapshot, 'leases' | 'malformed'>,
     outcomes: ReadonlyMap<LeaseKey, Outcome>,
-    changes: OutcomeChanges,
+    changes: readonly OutcomeChange[],
   ): void {
     for (const name of this.#peers.malformed.keys()) {
       if (!malformed.has(name)) this.#tellGone(`malformed ${name}`, name)
@@ -185,7 +185,7 @@ export class Journal {
     for (const [name, why] of malformed) this.#refuse(`malformed ${name}`, name, why)
     const first = this.#peers.size === 0
     this.#peers.set(leases, outcomes, malformed)
-    for (const [key, { before, after }] of changes) {
+    for (const { key, before, after } of changes) {
       const lease = leases.get(key)
       if (after === undefined || lease === undefined) this.#forget(key, before)
       else this.#tellOutcome(key, after, lease, first || before?.kind === 'admitted')

@@ -10,40 +10,48 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 
 /** A test, or the file: what is started ends with it. */
-interface Context {
+export interface Context {
   readonly after: (end: () => void | Promise<void>) => void
 }
 
 export class Etcd {
   readonly endpoint: string
   readonly directory: string
-  readonly #arguments: readonly string[]
+  readonly #words: readonly string[]
   #process: ChildProcess | undefined
 
-  private constructor(directory: string, endpoint: string, args: readonly string[]) {
+  private constructor(directory: string, endpoint: string, words: readonly string[]) {
     this.directory = directory
     this.endpoint = endpoint
-    this.#arguments = args
+    this.#words = words
   }
 
+  /** @param inside Words before the program that runs it: `nsenter --net=PATH`. */
   static async start(
     t: Context,
     scheme: 'http' | 'https' = 'http',
     more: readonly string[] = [],
+    inside: readonly string[] = [],
   ): Promise<Etcd> {
-    const [etcd] = await Etcd.#prepare(t, 1, scheme, more)
+    const [etcd] = await Etcd.#prepare(t, 1, scheme, more, inside)
     assert.ok(etcd !== undefined)
     await etcd.start()
     return etcd
   }
 
   static async startCluster(t: Context): Promise<readonly Etcd[]> {
-    const members = await Etcd.#prepare(t, 3, 'http', [])
+    const members = await Etcd.#prepare(t, 3, 'http', [], [])
     await Promise.all(members.map((member) => member.start()))
     return members
   }
 
-  static async #prepare(t: Context, count: number, scheme: string, more: readonly string[]): Promise<Etcd[]> {
+  static async #prepare(
+    t: Context,
+    count: number,
+    scheme: string,
+    more: readonly string[],
+    inside: readonly string[],
+  ): Promise<Etcd[]> {
     const members: Etcd[] = []
     const peers = await Promise.all(
       Array.from(
@@ -57,7 +65,9 @@ export class Etcd {
       const endpoint = `${scheme}://127.0.0.1:${await freePort()}`
       const urls = ['--listen-client-urls', endpoint, '--advertise-client-urls', endpoint]
       const own = ['--name', name, '--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer]
-      const etcd = new Etcd(directory, endpoint, [...urls, ...own, ...cluster, ...more])
+      const data = ['--data-dir', join(directory, 'data')]
+      const words = [...inside, 'etcd', ...data, ...urls, ...own, ...cluster, ...more]
+      const etcd = new Etcd(directory, endpoint, words)
       members.push(etcd)
       t.after(async () => {
         await etcd.stop()
@@ -68,8 +78,8 @@ export class Etcd {
   }
 
   async start(): Promise<void> {
-    const args = ['--data-dir', join(this.directory, 'data'), ...this.#arguments]
-    const started = spawn('etcd', args, { stdio: ['ignore', 'ignore', 'pipe'] })
+    const [program = '', ...args] = this.#words
+    const started = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] })
     this.#process = started
     let log = ''
     await new Promise<void>((resolve, reject) => {

@@ -1,8 +1,7 @@
 /** The registry in etcd behind TLS and passwords, and when it is big. */
 
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -12,6 +11,7 @@ import { EtcdClient } from '../src/lease/etcd/client.ts'
 import { type EtcdOptions, EtcdRegistry } from '../src/lease/etcd/registry.ts'
 import type { LeaseKey } from '../src/lease/lease.ts'
 import { commit, put } from '../src/lease/etcd/transaction.ts'
+import { Authority } from './authority.ts'
 import { Etcd } from './etcd.ts'
 import { acquire, snapshotWhere, subnetOf } from './registry-contract.ts'
 
@@ -25,40 +25,16 @@ function open(t: TestContext, options: EtcdOptions): EtcdRegistry {
   return registry
 }
 
-/** A certificate authority, and what it signed: PEM files. */
+/** A certificate authority, another one, and what the first has signed: PEM files. */
 function certificates(t: TestContext) {
   const directory = mkdtempSync(join(tmpdir(), 'twt-tls-'))
   t.after(() => rmSync(directory, { recursive: true }))
-  const openssl = (...args: string[]): void => {
-    execFileSync('openssl', args, { cwd: directory, stdio: ['ignore', 'ignore', 'pipe'] })
-  }
-  const keys = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-noenc']
-  const authority = (name: string): string => {
-    const out = ['-keyout', `${name}.key`, '-out', `${name}.crt`]
-    openssl('req', '-x509', ...keys, ...out, '-subj', `/CN=${name}`, '-days', '2')
-    return join(directory, `${name}.crt`)
-  }
-  const ca = authority('ca')
-  const sign = (name: string, usage: string) => {
-    openssl('req', ...keys, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`)
-    writeFileSync(join(directory, `${name}.ext`), `subjectAltName=IP:127.0.0.1\nextendedKeyUsage=${usage}\n`)
-    const by = [
-      '-CA',
-      'ca.crt',
-      '-CAkey',
-      'ca.key',
-      '-CAcreateserial',
-      '-days',
-      '2',
-      '-extfile',
-      `${name}.ext`,
-    ]
-    openssl('x509', '-req', '-in', `${name}.csr`, '-out', `${name}.crt`, ...by)
-    return { cert: join(directory, `${name}.crt`), key: join(directory, `${name}.key`) }
-  }
+  const authority = new Authority(directory, 'ca')
+  const names = ['subjectAltName=IP:127.0.0.1']
   // etcd is a client of itself, too.
-  const server = sign('server', 'serverAuth,clientAuth')
-  return { ca, other: authority('other'), server, client: sign('client', 'clientAuth') }
+  const server = authority.sign('server', '/CN=server', [...names, 'extendedKeyUsage=serverAuth,clientAuth'])
+  const client = authority.sign('client', '/CN=client', [...names, 'extendedKeyUsage=clientAuth'])
+  return { ca: authority.cert, other: new Authority(directory, 'other').cert, server, client }
 }
 
 test('TLS: with a client certificate and the right authority, and not without', async (t) => {

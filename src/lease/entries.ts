@@ -22,12 +22,11 @@ export interface Entry {
 }
 
 /** All that a registry holds at one moment. */
-export interface Contents {
+export interface Contents<E extends Entry = Entry> {
   /** Another one after the store was replaced. */
   readonly incarnation: string
   readonly config: string | undefined
-  /** The oldest first. */
-  readonly entries: readonly Entry[]
+  readonly entries: readonly E[]
 }
 
 /** @throws {LeaseError} */
@@ -83,28 +82,29 @@ export function overlaps(entry: Pick<Entry, 'key'>, subnets: PerFamily<Prefix>):
   )
 }
 
-/** Makes snapshots of the whole store. An entry that did not change is the same `Lease` object as before. */
-export class Snapshots {
-  #known: Map<string, Known>
+/**
+ * Makes snapshots of the whole store. An entry that did not change is the same `Lease` object as before. Of several
+ * entries that stand for one lease (two spellings of its key, two nodes with one subnet) the oldest holds.
+ */
+export class Snapshots<E extends Entry = Entry> {
+  readonly #decode: (entry: E) => Lease | string
+  #known: Map<string, Known<E>>
+  /** Of a lease, the entries that have another name than its key. */
+  #names = new Map<LeaseKey, Set<string>>()
   #leases = new Map<LeaseKey, Lease>()
   #malformed = new Map<string, string>()
-  /** Whether a key is spelled otherwise than it would be written: then two may stand for one lease. */
-  #aliased = false
   #last: LeaseSnapshot | undefined
   #validUntil = Number.POSITIVE_INFINITY
 
   /** @param known All entries of the first snapshot, when they are decoded already. They are given away. */
-  constructor(known: Map<string, Known> = new Map()) {
+  constructor(known: Map<string, Known<E>> = new Map(), decode: (entry: E) => Lease | string = tryDecode) {
     this.#known = known
+    this.#decode = decode
   }
 
   /** The first snapshot, of the entries that were given. */
   begin({ config, incarnation }: Pick<Contents, 'config' | 'incarnation'>): Taken {
-    for (const { entry, result } of this.#known.values()) {
-      if (typeof result === 'string') this.#malformed.set(entry.key, result)
-      else if (result.key === entry.key) this.#leases.set(result.key, result)
-      else return this.#takeKnown({ config, incarnation })
-    }
+    this.#readKnown()
     return this.#next({ config, incarnation, changed: undefined, gone: new Map() })
   }
 
@@ -113,27 +113,21 @@ export class Snapshots {
     return this.#validUntil
   }
 
-  /** The entries, the oldest first, of which those count that have not expired at `now`. */
-  take({ entries, config, incarnation }: Contents, now: number): Taken {
-    const before = this.#leases
-    const known = new Map<string, Known>()
-    const malformed = new Map<string, string>()
-    this.#leases = new Map()
+  /** All entries, of which those count that have not expired at `now`. */
+  take({ entries, config, incarnation }: Contents<E>, now: number): Taken {
+    const before = { leases: this.#leases, malformed: this.#malformed }
+    const known = new Map<string, Known<E>>()
     this.#validUntil = Number.POSITIVE_INFINITY
-    this.#aliased = false
     for (const entry of entries) {
       if (!isLive(entry, now)) continue
-      const { result } = this.#remember(entry, known)
+      this.#remember(entry, known)
       this.#validUntil = Math.min(this.#validUntil, entry.expires ?? Number.POSITIVE_INFINITY)
-      if (typeof result === 'string') malformed.set(entry.key, result)
-      else if (this.#leases.has(result.key))
-        malformed.set(entry.key, `it is another spelling of ${result.key}`)
-      else this.#leases.set(result.key, result)
     }
     this.#known = known
-    if (differences(this.#malformed, malformed).size > 0) this.#malformed = malformed
-    const changed = this.#last && differences(before, this.#leases)
-    return this.#next({ config, incarnation, changed, gone: absent(before, this.#leases) })
+    this.#readKnown()
+    if (differences(before.malformed, this.#malformed).size === 0) this.#malformed = before.malformed
+    const changed = this.#last && differences(before.leases, this.#leases)
+    return this.#next({ config, incarnation, changed, gone: absent(before.leases, this.#leases) })
   }
 
   /**
@@ -141,45 +135,85 @@ export class Snapshots {
    * Costs what changed.
    */
   change(
-    changes: ReadonlyMap<string, Entry | undefined>,
+    changes: ReadonlyMap<string, E | undefined>,
     { config, incarnation }: Pick<Contents, 'config' | 'incarnation'>,
   ): Taken {
-    const before = [...changes.keys()].map((key) => [key, this.#known.get(key)?.result] as const)
-    for (const [key, entry] of changes) {
-      if (entry === undefined) this.#known.delete(key)
+    /** The leases that may differ, as they were. */
+    const touched = new Map<LeaseKey, Lease | undefined>()
+    for (const [name, entry] of changes) {
+      const old = this.#known.get(name)?.result
+      if (entry === undefined) this.#known.delete(name)
       else this.#remember(entry, this.#known)
+      const now = this.#known.get(name)?.result
+      if (now === old) continue
+      for (const lease of [old, now]) {
+        if (typeof lease !== 'object' || touched.has(lease.key)) continue
+        touched.set(lease.key, this.#leases.get(lease.key))
+      }
+      if (typeof old === 'object') this.#unname(old.key, name)
+      if (typeof now === 'object') this.#name(now.key, name)
+      this.#setFault(name, typeof now === 'string' ? now : undefined)
     }
-    if (this.#aliased) return this.#takeKnown({ config, incarnation })
     const changed = new Set<LeaseKey>()
     const gone = new Map<LeaseKey, Lease>()
-    for (const [key, old] of before) {
-      const result = this.#known.get(key)?.result
-      if (result === old) continue
-      const is = typeof result === 'object' ? result : undefined
-      const was = typeof old === 'object' ? old : undefined
-      const lease = is ?? was
-      if (lease !== undefined) changed.add(lease.key)
-      if (is !== undefined) this.#leases.set(is.key, is)
-      else if (was !== undefined && this.#leases.delete(was.key)) gone.set(was.key, was)
-      this.#setFault(key, typeof result === 'string' ? result : undefined)
+    for (const [key, before] of touched) {
+      const after = this.#settle(key)
+      if (after === before) continue
+      changed.add(key)
+      if (after === undefined && before !== undefined) gone.set(key, before)
     }
     return this.#next({ config, incarnation, changed, gone })
   }
 
-  /** What two spellings of one lease stand for depends on which is older. */
-  #takeKnown(contents: Pick<Contents, 'config' | 'incarnation'>): Taken {
-    const entries = [...this.#known.values()].map(({ entry }) => entry).sort((a, b) => a.created - b.created)
-    return this.take({ ...contents, entries }, 0)
+  /** The leases, the names and the faults, all anew. */
+  #readKnown(): void {
+    this.#names = new Map()
+    this.#leases = new Map()
+    this.#malformed = new Map()
+    for (const [name, { result }] of this.#known) {
+      if (typeof result === 'string') this.#malformed.set(name, result)
+      else {
+        this.#name(result.key, name)
+        this.#leases.set(result.key, result)
+      }
+    }
+    for (const key of this.#names.keys()) this.#settle(key)
+  }
+
+  /** Decides which entry holds the lease; undefined: there is none. */
+  #settle(key: LeaseKey): Lease | undefined {
+    const rivals = [key, ...(this.#names.get(key) ?? [])].flatMap((name) => {
+      const { entry, result } = this.#known.get(name) ?? {}
+      return typeof result === 'object' && result.key === key && entry !== undefined ? { entry, result } : []
+    })
+    const [first, ...rest] = rivals.sort(byAge)
+    if (first === undefined) {
+      this.#leases.delete(key)
+      return undefined
+    }
+    this.#leases.set(key, first.result)
+    this.#setFault(first.entry.key, undefined)
+    for (const { entry } of rest) this.#setFault(entry.key, rivalry(first.result))
+    return first.result
+  }
+
+  #name(key: LeaseKey, name: string): void {
+    if (name === key) return
+    const names = this.#names.get(key)
+    if (names === undefined) this.#names.set(key, new Set([name]))
+    else names.add(name)
+  }
+
+  #unname(key: LeaseKey, name: string): void {
+    const names = this.#names.get(key)
+    if (names?.delete(name) === true && names.size === 0) this.#names.delete(key)
   }
 
   /** Decodes what is new. */
-  #remember(entry: Entry, known: Map<string, Known>): Known {
+  #remember(entry: E, known: Map<string, Known<E>>): void {
     const before = this.#known.get(entry.key)
     const same = before !== undefined && isSame(before.entry, entry)
-    const now = same ? before : { entry, result: tryDecode(entry) }
-    this.#aliased ||= typeof now.result === 'object' && now.result.key !== entry.key
-    known.set(entry.key, now)
-    return now
+    known.set(entry.key, same ? before : { entry, result: this.#decode(entry) })
   }
 
   /** In a new map: whoever holds an earlier one can tell what changed. */
@@ -201,6 +235,16 @@ export class Snapshots {
       last?.malformed !== snapshot.malformed
     return { snapshot, news }
   }
+}
+
+function byAge({ entry: a }: Known, { entry: b }: Known): number {
+  return a.created - b.created || (a.key < b.key ? -1 : 1)
+}
+
+/** What is said of an entry for a lease that an older one holds. */
+function rivalry({ key, node, subnets }: Lease): string {
+  if (node === undefined) return `it is another spelling of ${key}`
+  return `the older node ${node} has its subnet ${Object.values(subnets).join(' and ')}`
 }
 
 /** A snapshot, and whether it differs from the one before. */

@@ -101,3 +101,15 @@ test('an entry that cannot be read keeps the lease that it was, until it is gone
   const known = grace.take(snapshot([ONE]), 5001)
   assert.deepEqual([keys(known), known.changed], [[ONE.key], new Set([TWO.key])])
 })
+
+test('in Kubernetes the entry of a lease is its node', () => {
+  const grace = new Grace(1000)
+  const [one, two] = [
+    { ...ONE, node: 'a' },
+    { ...TWO, node: 'b' },
+  ]
+  grace.take(snapshot([one, two]), 0)
+  const broken = { ...snapshot([one], [two]), malformed: new Map([['b', 'public-ip is missing']]) }
+  assert.deepEqual(keys(grace.take(broken, 10)), [one.key, two.key])
+  assert.deepEqual(keys(grace.take(snapshot([one]), 20)), [one.key])
+})

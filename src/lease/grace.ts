@@ -55,7 +55,7 @@ export class Grace {
         this.#held.add(key)
         this.#until = now + this.#time
       }
-      if (waited || snapshot.malformed.has(key)) this.#kept.set(key, lease)
+      if (waited || isUnreadable(lease, snapshot)) this.#kept.set(key, lease)
     }
     this.#outage = undefined
     return this.#known(snapshot, snapshot.changed, now)
@@ -86,16 +86,22 @@ export class Grace {
   }
 
   /** Lets go of what is there again, or need not be kept any longer. Returns the keys. */
-  #release({ leases, malformed }: LeaseSnapshot, now: number): LeaseKey[] {
+  #release(snapshot: LeaseSnapshot, now: number): LeaseKey[] {
+    const { leases } = snapshot
     const released: LeaseKey[] = []
-    for (const key of this.#kept.keys()) {
+    for (const [key, lease] of this.#kept) {
       if (now >= this.#until || leases.has(key)) this.#held.delete(key)
-      if (!leases.has(key) && (this.#held.has(key) || malformed.has(key))) continue
+      if (!leases.has(key) && (this.#held.has(key) || isUnreadable(lease, snapshot))) continue
       this.#kept.delete(key)
       released.push(key)
     }
     return released
   }
+}
+
+/** Whether the entry of a lease that was is there, and cannot be read. */
+function isUnreadable({ key, node }: Lease, { malformed }: LeaseSnapshot): boolean {
+  return malformed.has(node ?? key)
 }
 
 function expiredIn({ expires }: Lease, outage: number | undefined, now: number): boolean {

@@ -103,3 +103,12 @@ test('one host is known by its IPv4 address, else by its IPv6 address', () => {
   assert.ok(!sameHost({ inet: a }, { inet6: six }))
   assert.ok(!sameHost({}, {}))
 })
+
+test('a value of brackets within brackets is refused: nobody could write it again', () => {
+  const data = '['.repeat(10_000) + ']'.repeat(10_000)
+  const value = `{"PublicIP":"192.168.1.10","BackendData":${data}}`
+  assert.throws(() => decodeLeaseValue(value), {
+    name: 'LeaseError',
+    message: 'the value has more than 1000 brackets',
+  })
+})

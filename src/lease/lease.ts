@@ -38,6 +38,8 @@ export interface Lease extends LeaseAttributes {
   readonly expires: number | undefined
   /** Order of creation in the registry: of two leases that contradict each other, the older one holds. */
   readonly created: number
+  /** The node that it is of, in Kubernetes: there, that is the name of its entry. Elsewhere, the key is. */
+  readonly node?: string
 }
 
 /** flannel's rule: it is searched for at the end of the key, so that the path before it does not matter. */
@@ -79,14 +81,18 @@ function parseSubnet(key: string, ip: string, length: string, family: Family): P
 
 /** The value of a lease: byte for byte what flannel's Go encoder writes. */
 export function encodeLeaseValue({ publicIps, backendType, backendData }: LeaseAttributes): string {
-  const text = JSON.stringify({
+  return goJson({
     PublicIP: publicIps.inet ?? NO_PUBLIC_IP,
     PublicIPv6: publicIps.inet6 ?? null,
     BackendType: backendType === '' ? undefined : backendType,
     BackendData: backendData.inet ?? undefined,
     BackendV6Data: backendData.inet6 ?? undefined,
   })
-  return text.replace(
+}
+
+/** A JSON value as Go's encoder writes it: these characters it never leaves as they are. */
+export function goJson(value: unknown): string {
+  return JSON.stringify(value).replace(
     /[<>&\u2028\u2029]/g,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )
@@ -143,12 +149,7 @@ const FIELDS = new Map<string, keyof Fields>(
 
 /** Of two spellings of one name, the last counts. */
 function parseFields(text: string): Fields {
-  let value: Record<string, unknown> | null
-  try {
-    value = JSON.parse(text)
-  } catch (error) {
-    throw new LeaseError(`the value is not JSON: ${(error as SyntaxError).message}`)
-  }
+  const value = parseJson(text, 'the value') as Record<string, unknown> | null
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw notA('the value', value, 'a JSON object')
   }
@@ -161,7 +162,24 @@ function parseFields(text: string): Fields {
   return fields
 }
 
-function readIp(value: unknown, field: string, family: Family): Ip | undefined {
+/** Many more brackets than a value has. One within the other, `JSON.stringify` would not come to their end. */
+const MOST_BRACKETS = 1000
+
+/** @param what As errors name it. @throws {LeaseError} for what is no JSON, or could not be written as such again. */
+export function parseJson(text: string, what: string): unknown {
+  const isLong = text.length > MOST_BRACKETS
+  if (isLong && (text.match(/[[{]/g)?.length ?? 0) > MOST_BRACKETS) {
+    throw new LeaseError(`${what} has more than ${MOST_BRACKETS} brackets`)
+  }
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new LeaseError(`${what} is not JSON: ${(error as SyntaxError).message}`)
+  }
+}
+
+/** Undefined for what is absent. @param field As errors name it. @throws {LeaseError} */
+export function readIp(value: unknown, field: string, family: Family): Ip | undefined {
   if (value === undefined) return undefined
   try {
     const ip = typeof value === 'string' ? parseIp(value) : undefined

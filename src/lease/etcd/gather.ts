@@ -2,7 +2,7 @@
 
 import type { Tick } from './follow.ts'
 import type { Stored } from './range.ts'
-import { within } from './within.ts'
+import { within } from '../within.ts'
 
 /** Milliseconds between two bundles: thousands of hosts may start at once, and what comes together is cheaper so. */
 const INTERVAL = 20

@@ -8,7 +8,7 @@ import { follow, type Tick } from './follow.ts'
 import type { Stored } from './range.ts'
 import { discard, keepAlive, WITHOUT_END } from './term.ts'
 import { commit, put, unchanged } from './transaction.ts'
-import { within } from './within.ts'
+import { within } from '../within.ts'
 
 /** Milliseconds until a renewal that failed is tried again. */
 const RETRY = 1000

@@ -132,7 +132,7 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   /** Begins with what the last claim read, if nothing has begun with it before. */
   #follow(signal: AbortSignal): {
     readonly ticks: AsyncIterable<Tick>
-    readonly snapshots: Snapshots
+    readonly snapshots: Snapshots<EtcdEntry>
     readonly listed: Listing['stored'] | undefined
   } {
     const { client, keys } = this.#store

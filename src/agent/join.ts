@@ -98,19 +98,21 @@ async function acquire(
   journal: Journal,
   signal: AbortSignal,
 ): Promise<Membership> {
-  const config = parseNetworkConfig(configText)
+  const { registry } = options
+  const config = parseNetworkConfig(configText, registry.givesSubnets)
   journal.foundConfig(config)
-  const host = await readHost(options.interface, config)
+  const wantedIps = { ...options.interface.publicIps, ...(await registry.publicIps?.(signal)) }
+  const host = await readHost({ ...options.interface, publicIps: wantedIps }, config)
   if (left !== undefined) await leave(left.backend, left.configText === configText, journal)
   const backend = await openBackend(config, host, signal)
   try {
     const previous = await readSubnetFile(options.subnetFile)
-    const { publicIps } = host
-    const attributes = { publicIps, backendType: backend.leaseType, backendData: backend.advertised }
+    const { leaseType: backendType, advertised: backendData } = backend
+    const attributes = { publicIps: host.publicIps, backendType, backendData }
     const request = { config, attributes, previous, current: left?.lease }
-    const lease = await options.registry.acquire(request, signal)
+    const lease = await registry.acquire(request, signal)
     await backend.companion?.started(lease, signal)
-    const membership = { config, configText, host, backend, lease }
+    const membership = { config, configText, wantedIps, host, backend, lease }
     journal.joined(membership)
     return membership
   } catch (error) {

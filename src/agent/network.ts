@@ -139,9 +139,9 @@ export class Network {
 
   /** The external interface may get another address or MTU, and may go and come back. */
   async #followHost(): Promise<void> {
-    const { host, backend, config } = this.#membership
+    const { host, wantedIps, backend, config } = this.#membership
     const question = {
-      choice: this.#options.interface,
+      choice: { ...this.#options.interface, publicIps: wantedIps },
       families: familiesOf(config.ranges),
       underlay: backend.needsUnderlay,
     }
@@ -187,7 +187,7 @@ export class Network {
     const { registry } = this.#options
     let { lease } = this.#membership
     while (!this.#signal.aborted) {
-      if ((await registry.hold(lease, this.#signal)) === 'released') return
+      if ((await registry.hold(lease, this.#signal, this.#programmed.promise)) === 'released') return
       this.#journal.leaseLost(lease)
       const again = await this.#acquireAgain(lease)
       if (again === undefined) return
@@ -286,7 +286,8 @@ export class Network {
   /** A config that our lease fits is taken up at once; any other is said, and the agent goes on with the one it has. */
   #checkConfig(text: string | undefined): void {
     const { configText, host, lease } = this.#membership
-    const fault = text === configText ? '' : configFault(text, host, lease)
+    const { givesSubnets } = this.#options.registry
+    const fault = text === configText ? '' : configFault(text, host, lease, givesSubnets)
     this.#journal.configDiffers(fault)
     if (text !== configText && fault === '') this.#change('the network config changed')
   }
@@ -298,12 +299,17 @@ export class Network {
 }
 
 /** Why the agent cannot go over to the config; empty when it can. */
-function configFault(text: string | undefined, host: HostFacts, { subnets, key }: Lease): string {
+function configFault(
+  text: string | undefined,
+  host: HostFacts,
+  { subnets, key }: Lease,
+  givesSubnets: boolean | undefined,
+): string {
   if (text === undefined) {
     return 'the registry has no network config any more; the agent goes on with the one it has'
   }
   try {
-    const config = parseNetworkConfig(text)
+    const config = parseNetworkConfig(text, givesSubnets)
     const fits = isCompatible(subnets, config.ranges)
     // Of another family, nothing is known of this host yet.
     if (fits || isDeepStrictEqual(familiesOf(subnets), familiesOf(config.ranges))) checkBackend(config, host)

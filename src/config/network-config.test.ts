@@ -143,3 +143,12 @@ test('a backend reads its settings with the same care', () => {
     message: 'Backend.L3Miss is "yes": it must be true or false',
   })
 })
+
+test('where subnets are given, only the network is read of how they are chosen', () => {
+  const text = '{"Network": "10.3.0.0/30", "SubnetLen": 7, "SubnetMin": "192.0.2.1", "SubnetMax": "x"}'
+  assert.throws(() => parseNetworkConfig(text), { name: 'ConfigError' })
+  assert.partialDeepStrictEqual(parseNetworkConfig(text, true).ranges, {
+    inet: { network: '10.3.0.0/30', given: true },
+  })
+  assert.throws(() => parseNetworkConfig('{"Network": "x"}', true), /please define a correct Network/)
+})

@@ -34,6 +34,8 @@ export interface SubnetRange {
   readonly subnetMin: Ip
   /** Base address of the last subnet. */
   readonly subnetMax: Ip
+  /** Subnets are given and not chosen (Kubernetes' podCIDR): any in the network will do, and the rest says nothing. */
+  readonly given?: true
 }
 
 export interface NetworkConfig {
@@ -76,12 +78,12 @@ export class ConfigError extends Error {
   }
 }
 
-/** @throws {ConfigError} */
-export function parseNetworkConfig(text: string): NetworkConfig {
+/** @param given Whether subnets are given: then what the config says of their choice is not read. @throws {ConfigError} */
+export function parseNetworkConfig(text: string, given = false): NetworkConfig {
   const settings = parseSettings(text)
   const ranges: Partial<Record<Family, SubnetRange>> = {}
-  if (settings.boolean('EnableIPv4', true)) ranges.inet = readRange(settings, 'inet')
-  if (settings.boolean('EnableIPv6', false)) ranges.inet6 = readRange(settings, 'inet6')
+  if (settings.boolean('EnableIPv4', true)) ranges.inet = readRange(settings, 'inet', given)
+  if (settings.boolean('EnableIPv6', false)) ranges.inet6 = readRange(settings, 'inet6', given)
   if (ranges.inet === undefined && ranges.inet6 === undefined) {
     throw new ConfigError('EnableIPv4', false, 'EnableIPv4 or EnableIPv6 must be true')
   }
@@ -102,7 +104,7 @@ const FAMILIES = {
   inet6: { prefix: 'IPv6', usualLength: 64, longest: 126, example: 'fd00:5::/48' },
 } as const satisfies Record<Family, unknown>
 
-function readRange(settings: Settings, family: Family): SubnetRange {
+function readRange(settings: Settings, family: Family, given: boolean): SubnetRange {
   const { prefix, example } = FAMILIES[family]
   const field = `${prefix}Network`
   const value = settings.string(field, undefined)
@@ -110,6 +112,10 @@ function readRange(settings: Settings, family: Family): SubnetRange {
   if (network === undefined || prefixFamily(network) !== family) {
     const problem = `please define a correct ${field} parameter in the flannel config, such as "${example}"`
     throw new ConfigError(field, value, problem)
+  }
+  if (given) {
+    const base = prefixBase(network)
+    return { network, subnetLength: prefixLength(network), subnetMin: base, subnetMax: base, given }
   }
   const subnetLength = readSubnetLength(settings, network)
   const size = 1n << BigInt(familyBits(family) - subnetLength)

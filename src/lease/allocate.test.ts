@@ -4,7 +4,7 @@ import fc from 'fast-check'
 import { ipFromNumber, parseIp } from '../address/ip.ts'
 import { type Prefix, parsePrefix, prefixBase, prefixesOverlap, prefixOf } from '../address/prefix.ts'
 import { parseNetworkConfig } from '../config/network-config.ts'
-import { type AllocationInput, chooseSubnets } from './allocate.ts'
+import { type AllocationInput, chooseSubnets, isCompatible } from './allocate.ts'
 import { formatLeaseKey, type Lease } from './lease.ts'
 
 const { ranges } = parseNetworkConfig('{"Network": "10.3.0.0/16"}')
@@ -129,4 +129,13 @@ test('law: what is picked is free, and nothing is picked only when nothing is fr
       else assert.equal(result.subnets.inet, free[seed % free.length], `of ${free.map(prefixBase).join(' ')}`)
     }),
   )
+})
+
+test('a subnet that is given fits anywhere in the network, whatever its length', () => {
+  const given = parseNetworkConfig('{"Network": "10.3.0.0/16"}', true).ranges
+  for (const subnet of ['10.3.0.0/24', '10.3.255.128/25', '10.3.0.0/16']) {
+    assert.ok(isCompatible({ inet: parsePrefix(subnet) }, given), subnet)
+  }
+  assert.ok(!isCompatible({ inet: parsePrefix('10.4.0.0/24') }, given))
+  assert.ok(!isCompatible({ inet6: parsePrefix('fd00::/64') }, given))
 })

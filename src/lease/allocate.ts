@@ -4,6 +4,7 @@ import { type Family, familyBits, ipFromNumber, ipToNumber, type PerFamily } fro
 import {
   type Prefix,
   prefixBase,
+  prefixCovers,
   prefixEnd,
   prefixesOverlap,
   prefixFamily,
@@ -83,7 +84,9 @@ export function isCompatible(subnets: PerFamily<Prefix>, ranges: PerFamily<Subne
   })
 }
 
-function isInRange(subnet: Prefix, { subnetLength, subnetMin, subnetMax }: SubnetRange): boolean {
+function isInRange(subnet: Prefix, range: SubnetRange): boolean {
+  const { network, subnetLength, subnetMin, subnetMax, given } = range
+  if (given === true) return prefixCovers(network, subnet)
   const base = ipToNumber(prefixBase(subnet))
   return (
     prefixLength(subnet) === subnetLength && ipToNumber(subnetMin) <= base && base <= ipToNumber(subnetMax)

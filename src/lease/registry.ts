@@ -1,6 +1,6 @@
 /**
- * The registry that the hosts of one network share. Two real implementations stand behind it, and every one of them
- * passes `test/registry-contract.ts`.
+ * The registry that the hosts of one network share. Three real implementations stand behind it. Those in which hosts
+ * choose their subnets pass `test/registry-contract.ts`.
  */
 
 import type { Ip, PerFamily } from '../address/ip.ts'
@@ -45,8 +45,12 @@ export type RegistryEvent = LeaseSnapshot | RegistryUnavailable
 export interface LeaseRegistry {
   /** For logs: `sqlite:/var/lib/tweed/registry.db`. */
   readonly name: string
+  /** Somebody else gives each host its subnets (Kubernetes does): of a range in the config, only the network counts. */
+  readonly givesSubnets?: true
   /** The network config text, undefined when there is none yet. @throws {RegistryError} */
   readConfig(signal: AbortSignal): Promise<string | undefined>
+  /** Public IPs that the registry has for this host: they go before the agent's flags. @throws {RegistryError} */
+  publicIps?(signal: AbortSignal): Promise<PerFamily<Ip>>
   /**
    * Takes a subnet by flannel's rules: the lease of this public IP, the previous subnet, a random free one.
    * Atomic: two hosts never hold overlapping subnets. @throws {RegistryError}
@@ -57,12 +61,13 @@ export interface LeaseRegistry {
   /**
    * Renews the lease until the signal. `lost` is final: the lease expired, was removed or is somebody else's.
    * A renewal that failed is not a loss: it is tried again until the lease has expired.
+   * @param programmed Resolves when the data plane is there; false: it will not be. Kubernetes is told of it.
    */
-  hold(lease: Lease, signal: AbortSignal): Promise<'lost' | 'released'>
+  hold(lease: Lease, signal: AbortSignal, programmed?: Promise<boolean>): Promise<'lost' | 'released'>
   close(): Promise<void>
 }
 
-/** What an operator does to a registry (`tweed config put`, `tweed leases`). */
+/** What an operator does to a registry (`tweed config put`, `tweed leases`). Kubernetes refuses all of it: `invalid`. */
 export interface RegistryAdmin {
   putConfig(text: string): Promise<void>
   /**
@@ -89,7 +94,7 @@ export class RegistryError extends Error {
 
 /** One call to the store behind a registry, as metrics count it. */
 export interface RegistryCall {
-  /** `write` of the embedded registry; of etcd the method: `Range`, `Txn` … */
+  /** `write` of the embedded registry; of etcd the method: `Range`, `Txn` …; of Kubernetes the verb: `list`, `patch` … */
   readonly operation: string
   readonly milliseconds: number
   readonly failed: boolean
@@ -119,16 +124,18 @@ export async function observed<T>(
 export type RegistryAddress =
   | { readonly kind: 'sqlite'; readonly path: string }
   | { readonly kind: 'etcd'; readonly endpoints: readonly string[] }
+  | { readonly kind: 'kubernetes' }
 
-/** `sqlite:PATH` or `etcd:URL,URL`. @throws {RegistryError} */
+/** `sqlite:PATH`, `etcd:URL,URL`, or `kubernetes:`, whose server is found elsewhere. @throws {RegistryError} */
 export function parseRegistryAddress(text: string): RegistryAddress {
   const colon = text.indexOf(':')
   const kind = text.slice(0, colon)
   const rest = text.slice(colon + 1)
   if (kind === 'sqlite' && rest !== '') return { kind, path: rest }
   if (kind === 'etcd' && rest !== '') return { kind, endpoints: rest.split(',') }
+  if (kind === 'kubernetes' && rest === '') return { kind }
   throw new RegistryError(
     'invalid',
-    `${JSON.stringify(text)} is not a registry: write sqlite:PATH or etcd:http://HOST:2379`,
+    `${JSON.stringify(text)} is not a registry: write sqlite:PATH, etcd:http://HOST:2379 or kubernetes:`,
   )
 }

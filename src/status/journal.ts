@@ -3,7 +3,7 @@
  * for `tweed status`, health and metrics. It decides nothing.
  */
 
-import { type Family, ipFamily } from '../address/ip.ts'
+import { type Family, type Ip, ipFamily, type PerFamily } from '../address/ip.ts'
 import type { Backend, CompanionStep, HostFacts } from '../backend/backend.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
 import type { Outcome, OutcomeChange } from '../lease/admission.ts'
@@ -22,6 +22,8 @@ export interface Membership {
   readonly config: NetworkConfig
   /** As it stood in the registry. */
   readonly configText: string
+  /** The public IPs that flags or the registry ask for. */
+  readonly wantedIps: PerFamily<Ip>
   readonly host: HostFacts
   readonly backend: Backend
   readonly lease: Lease

@@ -65,8 +65,14 @@ const RULES: readonly Rule[] = [
     why: 'what a lease is, who gets which, and which are believed is the same for every registry',
   },
   {
-    files: ['lease/**'],
+    files: ['lease/kubernetes/{annotations,node,lines}.ts'],
     may: [LEASE_MODEL, ADDRESS],
+    pure: true,
+    why: 'what a node says is read without a server, so that any node can be tried',
+  },
+  {
+    files: ['lease/**'],
+    may: [LEASE_MODEL, 'lease/kubernetes/{annotations,node,lines}.ts', ADDRESS],
     pure: false,
     why: 'a registry keeps leases; it knows neither backends nor the kernel',
   },

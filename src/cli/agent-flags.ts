@@ -9,7 +9,7 @@ export const AGENT_FLAGS = {
   registry: {
     kind: 'string',
     default: '',
-    help: 'where leases are kept: etcd:URL,URL or, for the agents of one machine, sqlite:PATH; else -etcd-endpoints says',
+    help: 'where leases are kept: etcd:URL,URL, kubernetes: or, for the agents of one machine, sqlite:PATH; else -etcd-endpoints says',
   },
   'etcd-endpoints': {
     kind: 'string',
@@ -83,26 +83,39 @@ export const AGENT_FLAGS = {
   },
   'healthz-ip': { kind: 'string', default: '0.0.0.0', help: 'IP of the health server' },
   'healthz-port': { kind: 'integer', default: '0', help: 'port of the health server; 0: none' },
-  'kube-subnet-mgr': { kind: 'boolean', default: 'false', help: 'not in this version' },
-  'kube-api-url': { kind: 'string', default: '', help: 'not in this version' },
+  'kube-subnet-mgr': {
+    kind: 'boolean',
+    default: 'false',
+    help: 'leases are kept in the Kubernetes API: podCIDR and annotations of nodes; the same as -registry=kubernetes:',
+  },
+  'kube-api-url': {
+    kind: 'string',
+    default: '',
+    help: 'URL of the API server; else that of -kubeconfig-file, or of the pod that this is',
+  },
   'kube-annotation-prefix': {
     kind: 'string',
     default: 'flannel.alpha.coreos.com',
-    help: 'not in this version',
+    help: 'what our annotations begin with: a domain, and after a slash a name',
   },
-  'kubeconfig-file': { kind: 'string', default: '', help: 'not in this version' },
+  'kubeconfig-file': {
+    kind: 'string',
+    default: '',
+    help: 'kubeconfig with the API server and our user there',
+  },
   'net-config-path': {
     kind: 'string',
     default: '/etc/kube-flannel/net-conf.json',
-    help: 'not in this version',
+    help: 'file with the network config, with Kubernetes',
   },
-  'set-node-network-unavailable': { kind: 'boolean', default: 'true', help: 'not in this version' },
+  'set-node-network-unavailable': {
+    kind: 'boolean',
+    default: 'true',
+    help: "set our node's condition NetworkUnavailable to False once there is a network",
+  },
   v: { kind: 'integer', default: '0', help: 'verbosity: 1 and above also logs what is usual' },
   vmodule: { kind: 'string', default: '', help: 'taken and ignored' },
   log_backtrace_at: { kind: 'string', default: '', help: 'taken and ignored' },
   version: { kind: 'boolean', default: 'false', help: 'print the version on stderr' },
   help: { kind: 'boolean', default: 'false', help: 'print this help' },
 } as const satisfies FlagTable
-
-/** flanneld's flags for what this version does not do: a value that would ask for it is refused, not ignored. */
-export const NOT_YET = ['kube-subnet-mgr'] as const

@@ -10,7 +10,7 @@ function settings(argv: readonly string[], variables: Record<string, string> = {
 }
 
 test("without flags, flanneld's defaults", () => {
-  const { agent, registry, healthz, renewMargin } = settings([])
+  const { agent, registry, healthz, renewMargin, setNetworkUnavailable } = settings([])
   assert.deepEqual(registry, {
     registry: '',
     endpoints: 'http://127.0.0.1:4001,http://127.0.0.1:2379',
@@ -20,7 +20,14 @@ test("without flags, flanneld's defaults", () => {
     key: '',
     user: '',
     password: '',
+    kubernetes: {
+      apiUrl: '',
+      kubeconfig: '',
+      annotationPrefix: 'flannel.alpha.coreos.com',
+      netConfig: '/etc/kube-flannel/net-conf.json',
+    },
   })
+  assert.equal(setNetworkUnavailable, true)
   assert.equal(agent.subnetFile, '/run/flannel/subnet.env')
   assert.deepEqual(agent.firewall, { masquerade: false, forward: true, randomFully: true, interval: 5000 })
   assert.deepEqual([healthz, renewMargin], [undefined, 3_600_000])
@@ -79,6 +86,28 @@ test("a unit file of flanneld's is understood, in each of Go's forms and out of 
   assert.equal(settings(['-ip-blackhole-route']).agent.blackhole, true)
 })
 
+test("flannel's flag for Kubernetes, and those that go with it", () => {
+  const { registry, setNetworkUnavailable } = settings([
+    '--kube-subnet-mgr',
+    '--kube-api-url=https://10.0.0.1:6443',
+    '--kubeconfig-file=/kubeconfig',
+    '--kube-annotation-prefix=org.com',
+    '--net-config-path=/net-conf.json',
+    '--set-node-network-unavailable=false',
+  ])
+  assert.equal(registry.registry, 'kubernetes:')
+  assert.equal(setNetworkUnavailable, false)
+  assert.deepEqual(registry.kubernetes, {
+    apiUrl: 'https://10.0.0.1:6443',
+    kubeconfig: '/kubeconfig',
+    annotationPrefix: 'org.com',
+    netConfig: '/net-conf.json',
+  })
+  assert.equal(settings([], { FLANNELD_KUBE_SUBNET_MGR: 'true' }).registry.registry, 'kubernetes:')
+  assert.equal(settings(['-kube-subnet-mgr', '-registry=kubernetes:']).registry.registry, 'kubernetes:')
+  assert.equal(settings(['-kube-subnet-mgr=false', '-registry=sqlite:x']).registry.registry, 'sqlite:x')
+})
+
 test('a flag on the command line goes before the environment', () => {
   assert.deepEqual(settings(['-iface=eth0'], { FLANNELD_IFACE: 'eth1' }).agent.interface.ifaces, ['eth0'])
 })
@@ -119,7 +148,7 @@ describe('what cannot be is refused, with the flag, its value and what is allowe
     [['-iptables-resync=0'], /-iptables-resync is 0/],
     [['-public-ip=eth0'], /-public-ip: "eth0" is not an IP address/],
     [['-iface-regex=('], /-iface-regex: Invalid regular expression/],
-    [['-kube-subnet-mgr'], /-kube-subnet-mgr is true: this version does not have it/],
+    [['-kube-subnet-mgr', '-registry=sqlite:x'], /-kube-subnet-mgr is the same as -registry=kubernetes:/],
     [['-public-ip=fd00::1'], /-public-ip is fd00::1: it must be an IPv4 address/],
     [['-public-ipv6=192.0.2.1'], /-public-ipv6 is 192\.0\.2\.1: it must be an IPv6 address/],
     [['-iface-can-reach=fd00::/64'], /-iface-can-reach: "fd00::\/64" is not an IP address/],

@@ -3,7 +3,7 @@
 import type { AgentOptions } from '../agent/join.ts'
 import { AddressError, type Family, type Ip, ipFamily, type PerFamily, parseIp } from '../address/ip.ts'
 import { FlagError, type Flags, formatFlags, parseFlags } from '../config/flags.ts'
-import { AGENT_FLAGS, NOT_YET, VARIABLE_PREFIX } from './agent-flags.ts'
+import { AGENT_FLAGS, VARIABLE_PREFIX } from './agent-flags.ts'
 import type { RegistryChoice } from './open-registry.ts'
 
 export interface Settings {
@@ -11,12 +11,16 @@ export interface Settings {
   readonly registry: RegistryChoice
   /** Before its end that the lease is renewed. Milliseconds. */
   readonly renewMargin: number
+  /** Whether Kubernetes is told that our node has a network. */
+  readonly setNetworkUnavailable: boolean
   readonly healthz: { readonly host: string; readonly port: number } | undefined
   readonly verbose: boolean
 }
 
 /** What was asked for instead of a run. */
 export type Question = 'help' | 'version'
+
+const KUBERNETES = 'kubernetes:'
 
 const SECOND = 1000
 const MINUTE = 60 * SECOND
@@ -30,17 +34,12 @@ export function readSettings(
   if (asked.boolean('help')) return 'help'
   if (asked.boolean('version')) return 'version'
   const flags = parseFlags(AGENT_FLAGS, argv, { prefix: VARIABLE_PREFIX, variables })
-  for (const name of NOT_YET) {
-    const isAsked = AGENT_FLAGS[name].kind === 'boolean' ? flags.boolean(name) : flags.text(name) !== ''
-    if (isAsked) {
-      throw new FlagError(`flag -${name} is ${flags.text(name)}: this version does not have it; leave it out`)
-    }
-  }
   const port = within(flags, 'healthz-port', 0, 65535)
   return {
     agent: readAgentOptions(flags),
     registry: readRegistry(flags),
     renewMargin: within(flags, 'subnet-lease-renew-margin', 1, 1439) * MINUTE,
+    setNetworkUnavailable: flags.boolean('set-node-network-unavailable'),
     healthz: port === 0 ? undefined : { host: flags.text('healthz-ip'), port },
     verbose: flags.integer('v') > 0,
   }
@@ -74,7 +73,7 @@ function readAgentOptions(flags: AgentFlags): Omit<AgentOptions, 'registry'> {
 
 function readRegistry(flags: AgentFlags): RegistryChoice {
   return {
-    registry: flags.text('registry'),
+    registry: readRegistryAddress(flags),
     endpoints: flags.text('etcd-endpoints'),
     prefix: flags.text('etcd-prefix'),
     ca: flags.text('etcd-cafile'),
@@ -82,7 +81,21 @@ function readRegistry(flags: AgentFlags): RegistryChoice {
     key: flags.text('etcd-keyfile'),
     user: flags.text('etcd-username'),
     password: flags.text('etcd-password'),
+    kubernetes: {
+      apiUrl: flags.text('kube-api-url'),
+      kubeconfig: flags.text('kubeconfig-file'),
+      annotationPrefix: flags.text('kube-annotation-prefix'),
+      netConfig: flags.text('net-config-path'),
+    },
   }
+}
+
+/** flanneld's flag for Kubernetes beside our own for any registry. */
+function readRegistryAddress(flags: AgentFlags): string {
+  const address = flags.text('registry')
+  if (!flags.boolean('kube-subnet-mgr')) return address
+  if (address === '' || address === KUBERNETES) return KUBERNETES
+  throw new FlagError(`flag -kube-subnet-mgr is the same as -registry=${KUBERNETES}: leave -registry out`)
 }
 
 function toPublicIps(flags: AgentFlags): PerFamily<Ip> {

@@ -4,7 +4,7 @@ import { mkdir } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { runAgent as run } from '../agent/agent.ts'
 import { FlagError } from '../config/flags.ts'
-import { type LeaseRegistry, RegistryError } from '../lease/registry.ts'
+import { type LeaseRegistry, type RegistryCall, RegistryError } from '../lease/registry.ts'
 import { createLogger, type Logger } from '../log.ts'
 import { statusSocketPath } from '../status/client.ts'
 import { serve } from '../status/http.ts'
@@ -30,8 +30,9 @@ export async function runAgent(argv: readonly string[]): Promise<number> {
       process.stderr.write(settings === 'help' ? formatHelp() : `${VERSION}\n`)
       return 0
     }
-    const { renewMargin } = settings
-    registry = await openRegistry(settings.registry, { renewMargin, observe: (call) => calls.add(call) })
+    const { renewMargin, setNetworkUnavailable } = settings
+    const observe = (call: RegistryCall): void => calls.add(call)
+    registry = await openRegistry(settings.registry, { renewMargin, setNetworkUnavailable, observe })
   } catch (error) {
     if (!(error instanceof FlagError || error instanceof RegistryError)) throw error
     process.stderr.write(`tweed agent: ${error.message}\n`)

@@ -1,4 +1,4 @@
-/** Which registry: one SQLite file, or etcd. A client library is loaded for the one that is used. */
+/** Which registry: one SQLite file, etcd, or Kubernetes. A client library is loaded for the one that is used. */
 
 import type { EtcdOptions } from '../lease/etcd/registry.ts'
 import {
@@ -10,7 +10,7 @@ import {
 
 /** As flags say it; an empty text says nothing. */
 export interface RegistryChoice {
-  /** `sqlite:PATH` or `etcd:URL,URL`; empty: the etcd at `endpoints`. */
+  /** `sqlite:PATH`, `etcd:URL,URL` or `kubernetes:`; empty: the etcd at `endpoints`. */
   readonly registry: string
   /** URLs, separated by commas. */
   readonly endpoints: string
@@ -21,12 +21,24 @@ export interface RegistryChoice {
   readonly key: string
   readonly user: string
   readonly password: string
+  readonly kubernetes: KubernetesChoice
+}
+
+export interface KubernetesChoice {
+  readonly apiUrl: string
+  /** Path. */
+  readonly kubeconfig: string
+  readonly annotationPrefix: string
+  /** Path of the network config. */
+  readonly netConfig: string
 }
 
 /** Of an agent's registry. */
 export interface RegistrySettings {
   /** Before its end that a lease is renewed. Milliseconds. */
   readonly renewMargin?: number
+  /** Whether Kubernetes is told that the node has a network. */
+  readonly setNetworkUnavailable?: boolean
   readonly observe?: RegistryObserver
 }
 
@@ -39,6 +51,10 @@ export async function openRegistry(
   if (address?.kind === 'sqlite') {
     const { SqliteRegistry } = await import('../lease/sqlite.ts')
     return new SqliteRegistry(address.path, settings)
+  }
+  if (address?.kind === 'kubernetes') {
+    const { KubernetesRegistry } = await import('../lease/kubernetes/registry.ts')
+    return KubernetesRegistry.open({ ...choice.kubernetes, variables: process.env, ...settings })
   }
   const endpoints = address?.endpoints ?? choice.endpoints.split(',').map((endpoint) => endpoint.trim())
   const { EtcdRegistry } = await import('../lease/etcd/registry.ts')

@@ -16,6 +16,10 @@ export interface RegistryOptions {
   readonly etcdKeyfile: string
   readonly etcdUsername: string
   readonly etcdPassword: string
+  readonly kubeApiUrl: string
+  readonly kubeAnnotationPrefix: string
+  readonly kubeconfigFile: string
+  readonly netConfigPath: string
 }
 
 const FLAGS = [
@@ -27,6 +31,10 @@ const FLAGS = [
   'etcd-keyfile',
   'etcd-username',
   'etcd-password',
+  'kube-api-url',
+  'kube-annotation-prefix',
+  'kubeconfig-file',
+  'net-config-path',
 ] as const satisfies readonly (keyof typeof AGENT_FLAGS)[]
 
 /** Adds them to a command. */
@@ -62,5 +70,11 @@ function choiceOf(options: RegistryOptions): RegistryChoice {
     key: options.etcdKeyfile,
     user: options.etcdUsername,
     password: options.etcdPassword,
+    kubernetes: {
+      apiUrl: options.kubeApiUrl,
+      kubeconfig: options.kubeconfigFile,
+      annotationPrefix: options.kubeAnnotationPrefix,
+      netConfig: options.netConfigPath,
+    },
   }
 }

@@ -323,7 +323,7 @@ test('a registry is named by its kind and its path', () => {
   for (const text of ['', '/var/lib/tweed', 'sqlite:', 'etc:x']) {
     assert.throws(() => parseRegistryAddress(text), {
       code: 'invalid',
-      message: /write sqlite:PATH or etcd:/,
+      message: /write sqlite:PATH, etcd:/,
     })
   }
 })

@@ -186,17 +186,18 @@ export function statusOf(error: unknown): number | undefined {
 
 /** Silence ends the request, or the answer that has begun. */
 function answerOf(request: ClientRequest, body: string | undefined): Promise<IncomingMessage> {
-  return new Promise((resolve, reject) => {
-    let begun: IncomingMessage | undefined
+  const late = new Error(`no answer within ${PATIENCE / 1000} s`)
+  // While the request is not yet sent, the socket's own time begins again.
+  const timer = setTimeout(() => request.destroy(late), PATIENCE)
+  return new Promise<IncomingMessage>((resolve, reject) => {
     request
-      .on('timeout', () => (begun ?? request).destroy(new Error('no answer in time')))
       .on('error', reject)
       .once('response', (response) => {
-        begun = response
+        request.on('timeout', () => response.destroy(late))
         resolve(response)
       })
       .end(body)
-  })
+  }).finally(() => clearTimeout(timer))
 }
 
 function headersOf(token: string | undefined, body: string | undefined): Readonly<Record<string, string>> {

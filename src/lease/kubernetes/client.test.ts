@@ -50,6 +50,21 @@ test('one that stays busy is not asked for ever; one that says no time is asked 
   assert.equal(count, 5)
 })
 
+test('a connection that the server gave up in the meantime is made again, a new one is not', async (t) => {
+  const requests = new Map<unknown, number>()
+  const client = await clientOf(t, ({ socket, url }, response) => {
+    const count = (requests.get(socket) ?? 0) + 1
+    requests.set(socket, count)
+    if (count > 1 || url === '/never') socket.destroy()
+    else response.end('{}')
+  })
+  assert.deepEqual(await get(client, t), {})
+  assert.deepEqual(await get(client, t), {})
+  assert.equal(requests.size, 2)
+  const never = client.call('get', { method: 'GET', path: '/never' }, t.signal)
+  await assert.rejects(never, { code: 'unavailable', message: /socket hang up/ })
+})
+
 describe('an answer that cannot be used', () => {
   for (const [text, message] of [
     ['<html>', /its answer is not JSON/],
@@ -70,12 +85,27 @@ describe('an answer that cannot be used', () => {
   }
 })
 
+/** Until something is said of node b: the names of a list, and with a plus those of changes. */
+async function seenUntilB(t: TestContext, client: KubernetesClient): Promise<string[]> {
+  const followed = new Followed(client, { read: (node) => readNode(node, '', []) })
+  const seen: string[] = []
+  for await (const tick of follow(followed, t.signal)) {
+    if (tick.kind === 'contents') seen.push([...tick.nodes.keys()].join())
+    else if (tick.kind === 'changes') seen.push(`+${[...tick.changes.keys()].join()}`)
+    else assert.fail(tick.reason)
+    if (seen.at(-1)?.includes('b') === true) break
+  }
+  return seen
+}
+
+const LIST = '{"items":[{"metadata":{"name":"a"}},null,7],"metadata":{"resourceVersion":"5"}}'
+
 test('events of a watch that make no sense are passed over; 410 in its place is a new list', async (t) => {
   let lists = 0
   const client = await clientOf(t, ({ url = '' }, response) => {
     if (!url.includes('watch=1')) {
       lists++
-      response.end('{"items":[{"metadata":{"name":"a"}},null,7],"metadata":{"resourceVersion":"5"}}')
+      response.end(LIST)
     } else if (lists > 1) {
       response.write(
         'null\n{"type":7}\n{"type":"ADDED"}\n{"type":"DELETED","object":{"metadata":{"name":"z"}}}\n',
@@ -83,15 +113,18 @@ test('events of a watch that make no sense are passed over; 410 in its place is 
       response.end('{"type":"ADDED","object":{"metadata":{"name":"b","resourceVersion":"6"}}}\n{"type":')
     } else response.writeHead(410).end('{"message":"too old"}')
   })
-  const followed = new Followed(client, { read: (node) => readNode(node, '', []) })
-  const seen: string[] = []
-  for await (const tick of follow(followed, t.signal)) {
-    if (tick.kind === 'contents') seen.push([...tick.nodes.keys()].join())
-    else if (tick.kind === 'changes') seen.push(`+${[...tick.changes.keys()].join()}`)
-    else assert.fail(tick.reason)
-    if (seen.at(-1) === '+b') break
-  }
-  assert.deepEqual(seen, ['a', 'a', '+', '+b'])
+  assert.deepEqual(await seenUntilB(t, client), ['a', 'a', '+', '+b'])
+})
+
+test('what comes before an error in a watch is told', async (t) => {
+  const client = await clientOf(t, ({ url = '' }, response) => {
+    if (!url.includes('watch=1')) response.end(LIST)
+    else {
+      const added = '{"type":"ADDED","object":{"metadata":{"name":"b","resourceVersion":"6"}}}'
+      response.end(`${added}\n{"type":"ERROR","object":{"code":410,"message":"too old"}}\n`)
+    }
+  })
+  assert.deepEqual(await seenUntilB(t, client), ['a', '+', '+b'])
 })
 
 test('a signal ends a call that has no answer, and a watch', async (t) => {

@@ -77,9 +77,7 @@ export class KubernetesClient {
     const response = await this.#send({ method: 'GET', path }, signal)
     const lines = new Lines()
     try {
-      response.setTimeout(this.#options.silence ?? SILENCE, () =>
-        response.destroy(new Error('it fell silent')),
-      )
+      response.socket.setTimeout(this.#options.silence ?? SILENCE)
       yield []
       for await (const piece of response) yield lines.push(piece).map((line) => this.#parse(line))
     } catch (error) {

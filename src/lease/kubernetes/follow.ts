@@ -106,9 +106,11 @@ export class Followed {
     try {
       for await (const events of this.#client.watch(path, signal)) {
         const changes = new Map<string, NodeEntry | undefined>()
-        for (const event of events) this.#apply(event, changes)
+        const end = events.findIndex((event) => field(event, 'type') === 'ERROR')
+        for (const event of end === -1 ? events : events.slice(0, end)) this.#apply(event, changes)
         if (!stands || changes.size > 0) yield changes
         stands = true
+        if (end !== -1) throw refused(field(events[end], 'object'))
       }
     } catch (error) {
       if (statusOf(error) === GONE) this.#version = undefined
@@ -116,11 +118,9 @@ export class Followed {
     }
   }
 
-  /** @throws {RegistryError} for an event that is the server's error. */
   #apply(event: unknown, changes: Map<string, NodeEntry | undefined>): void {
     const type = textField(event, 'type')
     const object = field(event, 'object')
-    if (type === 'ERROR') throw refused(object)
     const name = textField(object, 'metadata', 'name')
     const version = textField(object, 'metadata', 'resourceVersion')
     if (version !== undefined) this.#version = version

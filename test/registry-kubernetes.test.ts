@@ -1,7 +1,7 @@
 /** The registry in Kubernetes, on a real API server, as a user who may do what flannel's manifest allows and no more. */
 
 import assert from 'node:assert/strict'
-import { copyFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
 import { parseIp } from '../src/address/ip.ts'
@@ -9,6 +9,7 @@ import { parseRegistryAddress } from '../src/lease/registry.ts'
 import { Kubernetes } from './kubernetes.ts'
 import { acquire, annotationsOf, attributesOf, CONFIG, KubernetesNetwork } from './kubernetes-network.ts'
 import { snapshotWhere } from './registry-contract.ts'
+import { tweed } from './tweed.ts'
 
 const kubernetes = await Kubernetes.start({ after }, { dualStack: true })
 
@@ -422,6 +423,10 @@ test('tokens and certificates: in a pod and in a kubeconfig, read again when the
   await assert.rejects(acquiring(), { code: 'unavailable' })
   copyFileSync(kubernetes.ca, join(folder, 'ca.crt'))
   await assert.rejects(acquiring(), { code: 'unavailable', message: `${kubernetes.url}: Unauthorized` })
+  for (const junk of ['a\nb', '\u0100']) {
+    writeFileSync(join(folder, 'token'), junk)
+    await assert.rejects(acquiring(), { code: 'unavailable', message: /Invalid character in header/ })
+  }
   writeFileSync(join(folder, 'token'), `${kubernetes.token('flannel')}\n`)
   assert.equal((await acquiring()).key, '10.244.1.0-24')
 
@@ -430,11 +435,36 @@ test('tokens and certificates: in a pod and in a kubeconfig, read again when the
     (await acquire(await network.connect('a', { kubeconfig }), attributesOf(10), t.signal)).key,
     '10.244.1.0-24',
   )
+  // As while it is being renewed.
+  const damaged = join(folder, 'kubeconfig')
+  const text = readFileSync(kubeconfig, 'utf8')
+  writeFileSync(damaged, text.replace(/client-key: .*/, `client-key-data: ${btoa('no key')}`))
+  const refused = await network.connect('a', { kubeconfig: damaged })
+  await assert.rejects(acquire(refused, attributesOf(10), t.signal), { code: 'unavailable' })
   const nobody = await network.connect('a', { kubeconfig: '', apiUrl: kubernetes.url })
   await assert.rejects(acquire(nobody, attributesOf(10), t.signal), {
     code: 'unavailable',
     message: /certificate/,
   })
+})
+
+test('tweed leases shows who has what; tweed config what is in the file', async (t) => {
+  const network = await KubernetesNetwork.open(kubernetes, t)
+  await network.create('a', { podCIDRs: ['10.244.1.0/24'], annotations: annotationsOf(10) })
+  await network.create('b', { podCIDRs: ['10.244.2.0/24'], annotations: { 'kube-subnet-manager': 'true' } })
+  const flags = [
+    '--registry=kubernetes:',
+    `--kubeconfig-file=${await kubernetes.kubeconfig('flannel')}`,
+    `--kube-annotation-prefix=${network.prefix}`,
+    `--net-config-path=${network.configPath}`,
+  ]
+  const { code, stdout, stderr } = await tweed('leases', ...flags)
+  assert.equal(code, 0, stderr)
+  assert.match(stdout, /^10\.244\.1\.0\/24 +192\.168\.1\.10 +vxlan +never +\{"VNI":1,/m)
+  assert.equal(stderr, `tweed: ${network.nameOf('b')} is no lease: public-ip is missing\n`)
+  assert.equal((await tweed('config', 'get', ...flags)).stdout, `${CONFIG}\n`)
+  const put = await tweed('config', 'put', network.configPath, ...flags)
+  assert.deepEqual([put.code, put.stderr.split('\n').length], [2, 2], put.stderr)
 })
 
 test("flannel's default prefix, and what an operator may not do here", async (t) => {

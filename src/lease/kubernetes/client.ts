@@ -7,7 +7,7 @@ import http, { type ClientRequest, type IncomingMessage } from 'node:http'
 import https from 'node:https'
 import { pause } from '../pause.ts'
 import { observed, RegistryError, type RegistryObserver } from '../registry.ts'
-import type { Cluster } from './cluster.ts'
+import type { Cluster, Credentials } from './cluster.ts'
 import { LineError, Lines } from './lines.ts'
 import { textField } from './node.ts'
 
@@ -48,7 +48,8 @@ interface Call {
   readonly method: 'GET' | 'PATCH'
   /** With its query. */
   readonly path: string
-  readonly body?: unknown
+  /** JSON: a strategic merge patch. */
+  readonly body?: string
 }
 
 export class KubernetesClient {
@@ -110,26 +111,29 @@ export class KubernetesClient {
   async #request(call: Call, signal: AbortSignal): Promise<IncomingMessage> {
     const credentials = await this.#options.cluster.credentials()
     for (;;) {
-      const isHttps = this.server.startsWith('https:')
-      const { token, ...tls } = credentials
-      const body = call.body === undefined ? undefined : JSON.stringify(call.body)
-      const options: https.RequestOptions = {
-        method: call.method,
-        agent: this.#agent,
-        signal,
-        timeout: PATIENCE,
-        headers: headersOf(token, body),
-        ...(isHttps && tls),
-      }
-      const request = (isHttps ? https : http).request(new URL(this.server + call.path), options)
+      let request: ClientRequest | undefined
       try {
-        return await answerOf(request, body)
+        request = this.#open(call, credentials, signal)
+        return await answerOf(request, call)
       } catch (error) {
-        if (!request.reusedSocket || (error as NodeJS.ErrnoException).code !== 'ECONNRESET') {
-          throw this.#failure(error, signal)
-        }
+        const isStale = request?.reusedSocket === true && codeOf(error) === 'ECONNRESET'
+        if (!isStale) throw this.#failure(error, signal)
       }
     }
+  }
+
+  /** Throws at once for a token or a certificate that is none. */
+  #open(call: Call, { token, ...tls }: Credentials, signal: AbortSignal): ClientRequest {
+    const isHttps = this.server.startsWith('https:')
+    const options: https.RequestOptions = {
+      method: call.method,
+      agent: this.#agent,
+      signal,
+      timeout: PATIENCE,
+      headers: headersOf(token, call.body),
+      ...(isHttps && tls),
+    }
+    return (isHttps ? https : http).request(new URL(this.server + call.path), options)
   }
 
   async #read(response: IncomingMessage, signal: AbortSignal): Promise<string> {
@@ -172,7 +176,7 @@ export class KubernetesClient {
     if (error instanceof RegistryError) return error
     if (!(error instanceof Error)) throw error
     // Of several addresses that were tried, the message is empty and the code is not.
-    const message = error.message || (error as NodeJS.ErrnoException).code
+    const message = error.message || codeOf(error)
     return new RegistryError('unavailable', `${this.server}: ${message}`, { cause: error })
   }
 }
@@ -182,8 +186,12 @@ export function statusOf(error: unknown): number | undefined {
   return error instanceof RegistryError && error.cause instanceof ApiError ? error.cause.status : undefined
 }
 
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error ? (error as NodeJS.ErrnoException).code : undefined
+}
+
 /** Silence ends the request, or the answer that has begun. */
-function answerOf(request: ClientRequest, body: string | undefined): Promise<IncomingMessage> {
+function answerOf(request: ClientRequest, { body }: Call): Promise<IncomingMessage> {
   const late = new Error(`no answer within ${PATIENCE / 1000} s`)
   // While the request is not yet sent, the socket's own time begins again.
   const timer = setTimeout(() => request.destroy(late), PATIENCE)

@@ -95,7 +95,8 @@ export class OwnNode {
   }
 
   #patch(body: unknown, signal: AbortSignal): Promise<unknown> {
-    return this.#client.call('patch', { method: 'PATCH', path: `${this.#path}/status`, body }, signal)
+    const call = { method: 'PATCH', path: `${this.#path}/status`, body: JSON.stringify(body) } as const
+    return this.#client.call('patch', call, signal)
   }
 
   get #path(): string {

@@ -96,9 +96,9 @@ test('a watch that falls silent is begun anew, and what changed meanwhile is see
   assert.equal(snapshot.incarnation, incarnation)
 })
 
-test('a watch that is quiet because nothing happens stays, and costs nothing', async (t) => {
+test('a watch that is quiet because nothing happens tells nothing', async (t) => {
   const { network, events } = await withNodes(t, 500)
-  // It is begun again each time, for want of the bookmark that comes each minute.
+  // It is begun again each time: this server has no bookmark to send while nothing happens.
   assert.equal(await Promise.race([events.next(), setTimeout(2500, 'quiet')]), 'quiet')
   assert.ok(network.calls.length > 1)
 })

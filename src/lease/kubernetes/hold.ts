@@ -1,8 +1,7 @@
 /** A lease that is kept: the node is still ours, and still says what we published. */
 
+import { formatLeaseKey, type Lease, LeaseError } from '../lease.ts'
 import { pause } from '../pause.ts'
-import type { Lease } from '../lease.ts'
-import { formatLeaseKey, LeaseError } from '../lease.ts'
 import { RegistryError } from '../registry.ts'
 import { within } from '../within.ts'
 import { missing } from './annotations.ts'

@@ -26,6 +26,18 @@ test('nodes with podCIDRs of either family, and of both', async () => {
   }
 })
 
+test('indented JSON, in which maps are written in another way', async () => {
+  const annotations = { a: '1', b: '2', c: '3' }
+  const created = await kubernetes.createNode('a', { annotations })
+  const { body } = await kubernetes.request<NodeObject>('GET', `${NODES}/a?pretty=true`)
+  assert.deepEqual(body, created)
+  await kubernetes.deleteNode('a')
+})
+
+test('a server that does not start says why, and leaves nothing behind', async (t) => {
+  await assert.rejects(Kubernetes.start(t, { flags: ['--nonsense'] }), /unknown flag: --nonsense/)
+})
+
 test('flannel lists and watches nodes, annotates them through their status, and may do no more', async () => {
   await kubernetes.createNode('a', { podCIDRs: ['10.7.2.0/24'], annotations: { mine: 'yes' } })
   const user = 'flannel'

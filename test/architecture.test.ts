@@ -25,7 +25,7 @@ const STATE = 'state.ts'
 const ADDRESS = 'address/*'
 const NETWORK_CONFIG = 'config/network-config.ts'
 const COMPANIONS = 'backend/{extension-commands,ipsec-charon,lease-queue}.ts'
-const LEASE_MODEL = 'lease/{lease,allocate,registry,admission,claims,grace,entries}.ts'
+const LEASE_MODEL = 'lease/{lease,allocate,registry,admission,judge,claims,grace,entries}.ts'
 
 const RULES: readonly Rule[] = [
   {

@@ -13,6 +13,9 @@ export type Ip = string & { readonly [ipBrand]: true }
 
 export type Family = 'inet' | 'inet6'
 
+/** In the order in which plans say them. */
+export const FAMILIES: readonly Family[] = ['inet', 'inet6']
+
 /** One value for each enabled family. */
 export type PerFamily<T> = Readonly<Partial<Record<Family, T>>>
 

@@ -1,8 +1,8 @@
 /** Whether what the agent joined with still holds of this host. */
 
 import { isDeepStrictEqual } from 'node:util'
-import { type Ip, isLinkLocal } from '../address/ip.ts'
-import { FAMILIES, FAMILY_NAMES, type HostFacts } from '../backend/backend.ts'
+import { FAMILIES, type Ip, isLinkLocal } from '../address/ip.ts'
+import { FAMILY_NAMES, type HostFacts } from '../backend/backend.ts'
 import { type HostQuestion, readInterfaces, watchInterfaces } from '../kernel/host.ts'
 import { HostError } from '../kernel/selection.ts'
 

@@ -4,7 +4,7 @@
  * To add one: write `<type>.ts` beside this file, add its line to `table.ts`, and its kernel tests under test/kernel.
  */
 
-import type { Family, Ip, PerFamily } from '../address/ip.ts'
+import { FAMILIES, type Family, type Ip, type PerFamily } from '../address/ip.ts'
 import type { Mac } from '../address/mac.ts'
 import type { Prefix } from '../address/prefix.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
@@ -43,9 +43,6 @@ export interface LinkFacts {
   readonly mac: Mac | undefined
   readonly addresses: readonly Ip[]
 }
-
-/** The families, in the order in which plans say them. */
-export const FAMILIES: readonly Family[] = ['inet', 'inet6']
 
 /** Those that have a value. */
 export function familiesOf(values: PerFamily<unknown>): Family[] {

@@ -1,10 +1,10 @@
 /** What backends ask of the host: addresses to send from, and the links that an earlier config left behind. */
 
-import type { Family, Ip } from '../address/ip.ts'
+import { FAMILIES, type Family, type Ip } from '../address/ip.ts'
 import { type Prefix, prefixContains } from '../address/prefix.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import type { Scope } from '../state.ts'
-import { FAMILIES, FAMILY_NAMES, type HostFacts } from './backend.ts'
+import { FAMILY_NAMES, type HostFacts } from './backend.ts'
 
 /** @throws {ConfigError} when the external interface does not have the family. */
 export function requireAddress(

@@ -1,6 +1,7 @@
 /** What the network config says of vxlan: flannel's settings and two of flannel's past, L3Miss and Group. */
 
 import {
+  FAMILIES,
   AddressError,
   type Family,
   type Ip,
@@ -10,7 +11,7 @@ import {
   parseIp,
 } from '../address/ip.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
-import { FAMILIES, FAMILY_NAMES, type HostFacts } from './backend.ts'
+import { FAMILY_NAMES, type HostFacts } from './backend.ts'
 
 /** The kernel's own default, which flannel's `Port: 0` means; not IANA's 4789. */
 const DEFAULT_PORT = 8472

@@ -13,13 +13,13 @@
  */
 
 import { createHash } from 'node:crypto'
-import { AddressError, type Family, familyBits, type Ip, type PerFamily } from '../address/ip.ts'
+import { AddressError, FAMILIES, type Family, familyBits, type Ip, type PerFamily } from '../address/ip.ts'
 import { isGroupMac, localMac, type Mac, parseMac, ZERO_MAC } from '../address/mac.ts'
 import { type Prefix, prefixBase } from '../address/prefix.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Answer, Entry, Link, Share } from '../state.ts'
-import { type Backend, FAMILIES, FAMILY_NAMES, type HostFacts, NOTHING, type Verdict } from './backend.ts'
+import { type Backend, FAMILY_NAMES, type HostFacts, NOTHING, type Verdict } from './backend.ts'
 import { DirectPeers } from './direct.ts'
 import { requireAddress, scopeOf } from './links.ts'
 import { routeTo } from './routes.ts'

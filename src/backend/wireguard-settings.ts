@@ -1,9 +1,9 @@
 /** The settings of the wireguard backend, in flannel's names. */
 
-import type { Family } from '../address/ip.ts'
+import { FAMILIES, type Family } from '../address/ip.ts'
 import { NO_KEY, parseKey, Secret } from '../address/key.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
-import { FAMILIES, FAMILY_NAMES, type HostFacts } from './backend.ts'
+import { FAMILY_NAMES, type HostFacts } from './backend.ts'
 
 /** Outer IPv6 40, UDP 8, WireGuard 32: with outer IPv4 20 bytes are left over. */
 export const OVERHEAD = 80

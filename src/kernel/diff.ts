@@ -5,7 +5,7 @@
  * repair are one path.
  */
 
-import { type Family, ipFamily } from '../address/ip.ts'
+import { FAMILIES, type Family, ipFamily } from '../address/ip.ts'
 import type {
   Entry,
   FdbEntry,
@@ -160,9 +160,7 @@ export function comparePeers(desired: Peer, actual: Peer): string[] {
 
 /** The families in which a link asks otherwise than is desired. */
 export function wrongProbes({ appProbes: desired }: Link, { appProbes: actual }: Link): Family[] {
-  return (['inet', 'inet6'] as const).filter(
-    (family) => desired[family] !== undefined && desired[family] !== actual[family],
-  )
+  return FAMILIES.filter((family) => desired[family] !== undefined && desired[family] !== actual[family])
 }
 
 function compare<T extends object>(desired: T, actual: T, fields: readonly (keyof T & string)[]): string[] {

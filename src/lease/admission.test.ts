@@ -4,7 +4,8 @@ import fc from 'fast-check'
 import { ipFromNumber, parseIp } from '../address/ip.ts'
 import { type Prefix, prefixesOverlap } from '../address/prefix.ts'
 import { parseNetworkConfig } from '../config/network-config.ts'
-import { Admission, type AdmissionRules, byAge, type Outcome, type OutcomeChange } from './admission.ts'
+import { Admission, byAge, type OutcomeChange } from './admission.ts'
+import type { AdmissionRules, Outcome } from './judge.ts'
 import { formatLeaseKey, type Lease, type LeaseKey, parseLeaseKey } from './lease.ts'
 
 const { ranges } = parseNetworkConfig('{"Network": "10.3.0.0/16"}')

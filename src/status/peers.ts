@@ -1,6 +1,6 @@
 /** What is known of each lease in the registry: whether it is used, and whether the kernel holds all that it needs. */
 
-import type { Outcome } from '../lease/admission.ts'
+import type { Outcome } from '../lease/judge.ts'
 import type { Lease, LeaseKey } from '../lease/lease.ts'
 import { type Failure, type Key, keyOf, type Share } from '../state.ts'
 import { printable } from './printable.ts'

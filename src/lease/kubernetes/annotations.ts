@@ -1,6 +1,6 @@
 /** The annotations of a node in which flannel keeps its lease: their names, and what we write there. */
 
-import type { Family } from '../../address/ip.ts'
+import { FAMILIES, type Family } from '../../address/ip.ts'
 import { goJson, type LeaseAttributes } from '../lease.ts'
 import { RegistryError } from '../registry.ts'
 
@@ -72,7 +72,7 @@ export function missing(
     ['kube-subnet-manager', MANAGED],
     ['backend-type', backendType],
   ])
-  for (const family of ['inet', 'inet6'] as const) {
+  for (const family of FAMILIES) {
     const { data, publicIp, overwrite } = OF_FAMILY[family]
     const ip = publicIps[family]
     wanted.set(data, ip && goJson(backendData[family] ?? null))

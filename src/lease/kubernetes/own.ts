@@ -1,6 +1,14 @@
 /** The node that this host is: its name, what stands there, and what we write there. */
 
-import { AddressError, type Family, type Ip, ipFamily, type PerFamily, parseIp } from '../../address/ip.ts'
+import {
+  AddressError,
+  FAMILIES,
+  type Family,
+  type Ip,
+  ipFamily,
+  type PerFamily,
+  parseIp,
+} from '../../address/ip.ts'
 import { RegistryError } from '../registry.ts'
 import { OF_FAMILY, ORDERS, PUBLISHED, type Published } from './annotations.ts'
 import type { KubernetesClient } from './client.ts'
@@ -70,7 +78,7 @@ export class OwnNode {
   async publicIps(signal: AbortSignal): Promise<PerFamily<Ip>> {
     const { annotations } = factsOf(await this.get(signal))
     const ips: Partial<Record<Family, Ip>> = {}
-    for (const family of ['inet', 'inet6'] as const) {
+    for (const family of FAMILIES) {
       const name = OF_FAMILY[family].wanted
       const text = annotations[name] ?? ''
       if (text !== '') ips[family] = this.#parseIp(name, text, family)

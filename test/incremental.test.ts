@@ -11,10 +11,11 @@ import { parsePrefix } from '../src/address/prefix.ts'
 import type { Backend } from '../src/backend/backend.ts'
 import { vxlan } from '../src/backend/vxlan.ts'
 import { type NetworkConfig, parseNetworkConfig } from '../src/config/network-config.ts'
+import type { Cell } from '../src/kernel/cells.ts'
 import { Desired } from '../src/kernel/desired.ts'
 import { diffEntry, orderOperations } from '../src/kernel/diff.ts'
 import { NexthopIds } from '../src/kernel/nexthops.ts'
-import { Admission } from '../src/lease/admission.ts'
+import { Admission, byAge } from '../src/lease/admission.ts'
 import { type Entry as Stored, Snapshots } from '../src/lease/entries.ts'
 import { Grace } from '../src/lease/grace.ts'
 import type { Lease, LeaseKey } from '../src/lease/lease.ts'
@@ -55,20 +56,30 @@ class Follower {
 
   take(snapshot: LeaseSnapshot): void {
     const known = this.#grace.take(snapshot, 0)
+    if (this.#admission.outcomes.size === 0) return this.#begin([...known.leases.values()].sort(byAge))
     const removed: Share[] = []
     const added: Share[] = []
-    for (const { before, after } of this.#admission.update(known).values()) {
+    for (const { before, after } of this.#admission.update(known)) {
       if (before?.kind === 'admitted') removed.push(this.#backend.peer(before.lease))
       if (after?.kind === 'admitted') added.push(this.#backend.peer(after.lease))
     }
     this.#turn(this.desired.exchange(removed, added))
   }
 
+  /** One by one, as at a start: whatever the kernel is told holds. */
+  #begin(leases: readonly Lease[]): void {
+    for (const lease of leases) {
+      const outcome = this.#admission.admit(lease)
+      if (outcome.kind === 'admitted')
+        this.#turn(this.desired.exchange([], [this.#backend.peer(outcome.lease)]))
+    }
+  }
+
   /** Looks at the touched keys alone; again, because what cannot be changed in place is made in a second round. */
-  #turn(touched: readonly Key[]): void {
+  #turn(touched: readonly Cell[]): void {
     const desired = this.desired.entries
     for (let round = 0; round < 2; round++) {
-      const operations = [...new Set(touched)].flatMap(
+      const operations = [...new Set(touched.map(({ key }) => key))].flatMap(
         (key) => diffEntry(key, desired.get(key), this.kernel.get(key)) ?? [],
       )
       for (const { verb, key, entry } of orderOperations(operations)) {

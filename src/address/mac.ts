@@ -29,10 +29,9 @@ export function formatMac(bytes: Uint8Array): Mac {
   return text as Mac
 }
 
-export function macBytes(mac: Mac): Uint8Array {
-  const bytes = new Uint8Array(6)
-  for (let i = 0; i < 6; i++) bytes[i] = (hexDigit(mac, 3 * i) << 4) | hexDigit(mac, 3 * i + 1)
-  return bytes
+/** Its 6 bytes, from `at` on. */
+export function writeMac(mac: Mac, bytes: Uint8Array, at: number): void {
+  for (let i = 0; i < 6; i++) bytes[at + i] = (hexDigit(mac, 3 * i) << 4) | hexDigit(mac, 3 * i + 1)
 }
 
 function hexDigit(text: string, at: number): number {

@@ -5,16 +5,18 @@
 
 import type { Entry, Key, KernelState } from '../state.ts'
 
-export interface Cell {
+interface MutableCell {
   readonly key: Key
-  readonly desired: Entry | undefined
-  readonly actual: Entry | undefined
+  desired: Entry | undefined
+  actual: Entry | undefined
 }
+
+export type Cell = Readonly<MutableCell>
 
 type Side = 'desired' | 'actual'
 
 export class Cells {
-  readonly #cells = new Map<Key, { key: Key; desired: Entry | undefined; actual: Entry | undefined }>()
+  readonly #cells = new Map<Key, MutableCell>()
   #sizes = { desired: 0, actual: 0 }
 
   get(key: Key): Cell | undefined {
@@ -31,29 +33,31 @@ export class Cells {
     return this.#sizes[side]
   }
 
-  /** Sets one side, or takes it away. */
-  set(side: Side, key: Key, entry: Entry | undefined): void {
-    const cell = this.#cells.get(key)
-    if (cell === undefined) {
-      if (entry === undefined) return
-      this.#cells.set(
-        key,
-        side === 'desired'
-          ? { key, desired: entry, actual: undefined }
-          : { key, desired: undefined, actual: entry },
-      )
-      this.#sizes[side]++
-      return
-    }
+  /** The cell of a key, made when there is none: then one of its sides is to be put. */
+  at(key: Key): Cell {
+    const found = this.#cells.get(key)
+    if (found !== undefined) return found
+    const cell = { key, desired: undefined, actual: undefined }
+    this.#cells.set(key, cell)
+    return cell
+  }
+
+  /** Puts one side of a cell that is here, or takes it away. */
+  put(side: Side, cell: MutableCell, entry: Entry | undefined): void {
     this.#sizes[side] += Number(entry !== undefined) - Number(cell[side] !== undefined)
     cell[side] = entry
-    if (cell.desired === undefined && cell.actual === undefined) this.#cells.delete(key)
+    if (cell.desired === undefined && cell.actual === undefined) this.#cells.delete(cell.key)
+  }
+
+  /** Puts one side of a key, or takes it away. */
+  set(side: Side, key: Key, entry: Entry | undefined): void {
+    this.put(side, this.at(key), entry)
   }
 
   /** Takes one side away from all. */
   clear(side: Side): void {
     if (this.#sizes[side] === 0) return
-    for (const { key } of this.#cells.values()) this.set(side, key, undefined)
+    for (const cell of this.#cells.values()) this.put(side, cell, undefined)
   }
 
   /** One side as a state. */

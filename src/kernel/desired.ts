@@ -17,7 +17,7 @@ import {
   type Share,
 } from '../state.ts'
 import { Answers } from './answers.ts'
-import { Cells } from './cells.ts'
+import { type Cell, Cells } from './cells.ts'
 import type { NexthopIds } from './nexthops.ts'
 
 export class Desired {
@@ -42,11 +42,11 @@ export class Desired {
   }
 
   /**
-   * Exchanges shares and returns the keys whose desired entry may now be another one, some of them twice. Additions come
+   * Exchanges shares and returns the cells whose desired entry may now be another one, some of them twice. Additions come
    * first, so that what an old and a new share have in common (the nexthop of a host that changed its MAC) keeps its name.
    */
-  exchange(removed: readonly Share[], added: readonly Share[]): Key[] {
-    const touched: Key[] = []
+  exchange(removed: readonly Share[], added: readonly Share[]): Cell[] {
+    const touched: Cell[] = []
     for (const share of removed) for (const answer of share.answers) this.answers.delete(answer)
     for (const share of added) for (const answer of share.answers) this.answers.set(answer)
     for (const share of added) for (const entry of share.entries) this.#add(entry, touched)
@@ -55,69 +55,67 @@ export class Desired {
   }
 
   /** An id of ours turned out to be somebody else's: routes through its gateway get another. */
-  renumber(id: number): Key[] {
-    const touched: Key[] = []
-    const taken = nexthopKey(id)
-    if (this.#ids?.avoid(id) !== true || this.#get(taken) === undefined) return touched
-    this.#set(taken, undefined, touched)
-    for (const { key, desired } of this.#cells.values()) {
+  renumber(id: number): Cell[] {
+    const touched: Cell[] = []
+    const taken = this.#cells.get(nexthopKey(id))
+    if (this.#ids?.avoid(id) !== true || taken?.desired === undefined) return touched
+    this.#put(taken, undefined, touched)
+    for (const cell of this.#cells.values()) {
+      const { desired } = cell
       if (desired?.kind === 'route' && desired.nexthop === id)
-        this.#set(key, this.#realise(desired, touched), touched)
+        this.#put(cell, this.#realise(desired, touched), touched)
     }
     return touched
   }
 
-  #add(entry: Entry, touched: Key[]): void {
-    const key = keyOf(entry)
-    if (entry.kind === 'peer') return this.#setPeers(key, [...this.#peersAt(key), entry], touched)
-    if (this.#get(key) !== undefined) this.#extra.set(key, (this.#extra.get(key) ?? 0) + 1)
-    this.#set(key, entry.kind === 'route' ? this.#realise(entry, touched) : entry, touched)
+  #add(entry: Entry, touched: Cell[]): void {
+    const cell = this.#cells.at(keyOf(entry))
+    const { key } = cell
+    if (entry.kind === 'peer') return this.#setPeers(cell, [...this.#peersAt(cell), entry], touched)
+    if (cell.desired !== undefined) this.#extra.set(key, (this.#extra.get(key) ?? 0) + 1)
+    this.#put(cell, entry.kind === 'route' ? this.#realise(entry, touched) : entry, touched)
   }
 
-  #remove(entry: Entry, touched: Key[]): void {
-    const key = keyOf(entry)
-    if (entry.kind === 'peer') return this.#setPeers(key, without(this.#peersAt(key), entry), touched)
+  #remove(entry: Entry, touched: Cell[]): void {
+    const cell = this.#cells.at(keyOf(entry))
+    const { key } = cell
+    if (entry.kind === 'peer') return this.#setPeers(cell, without(this.#peersAt(cell), entry), touched)
     const extra = this.#extra.get(key) ?? 0
     if (extra > 1) this.#extra.set(key, extra - 1)
     else if (extra === 1) this.#extra.delete(key)
-    else this.#set(key, undefined, touched)
+    else this.#put(cell, undefined, touched)
     if (entry.kind === 'route') this.#release(entry, touched)
   }
 
-  #peersAt(key: Key): readonly Peer[] {
-    const one = this.#get(key)
-    return this.#peers.get(key) ?? (one?.kind === 'peer' ? [one] : [])
+  #peersAt({ key, desired }: Cell): readonly Peer[] {
+    return this.#peers.get(key) ?? (desired?.kind === 'peer' ? [desired] : [])
   }
 
-  #setPeers(key: Key, peers: readonly Peer[], touched: Key[]): void {
-    if (peers.length > 1) this.#peers.set(key, peers)
-    else this.#peers.delete(key)
-    this.#set(key, joinPeers(peers), touched)
+  #setPeers(cell: Cell, peers: readonly Peer[], touched: Cell[]): void {
+    if (peers.length > 1) this.#peers.set(cell.key, peers)
+    else this.#peers.delete(cell.key)
+    this.#put(cell, joinPeers(peers), touched)
   }
 
-  #realise(route: Route, touched: Key[]): Route {
+  #realise(route: Route, touched: Cell[]): Route {
     const { link, gateway } = route
     if (this.#ids === undefined || link === undefined || gateway === undefined) return route
     if (link === this.#underlay) return route
     const id = this.#ids.use(link, gateway)
-    const key = nexthopKey(id)
-    if (this.#get(key) === undefined) this.#set(key, { kind: 'nexthop', id, link, gateway }, touched)
+    const cell = this.#cells.at(nexthopKey(id))
+    if (cell.desired === undefined) this.#put(cell, { kind: 'nexthop', id, link, gateway }, touched)
     return { ...route, nexthop: id }
   }
 
-  #release({ link, gateway }: Route, touched: Key[]): void {
+  #release({ link, gateway }: Route, touched: Cell[]): void {
     if (link === undefined || gateway === undefined) return
     const id = this.#ids?.release(link, gateway)
-    if (id !== undefined) this.#set(nexthopKey(id), undefined, touched)
+    if (id !== undefined) this.#put(this.#cells.at(nexthopKey(id)), undefined, touched)
   }
 
-  #set(key: Key, entry: Entry | undefined, touched: Key[]): void {
-    this.#cells.set('desired', key, entry)
-    touched.push(key)
-  }
-
-  #get(key: Key): Entry | undefined {
-    return this.#cells.get(key)?.desired
+  #put(cell: Cell, entry: Entry | undefined, touched: Cell[]): void {
+    this.#cells.put('desired', cell, entry)
+    touched.push(cell)
   }
 }
 

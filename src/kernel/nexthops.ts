@@ -42,10 +42,14 @@ export class NexthopIds {
   /** The id for one more route through the gateway. */
   use(link: string, gateway: Ip): number {
     const gateways = this.#gateways(link)
-    const given = gateways.get(gateway) ?? { id: this.#free(), users: 0 }
-    given.users++
-    gateways.set(gateway, given)
-    return given.id
+    const given = gateways.get(gateway)
+    if (given !== undefined) {
+      given.users++
+      return given.id
+    }
+    const id = this.#free()
+    gateways.set(gateway, { id, users: 1 })
+    return id
   }
 
   /** One route less through the gateway. Returns the id when it was the last: then the object is to go. */
@@ -59,8 +63,11 @@ export class NexthopIds {
   }
 
   #gateways(link: string): Map<Ip, { id: number; users: number }> {
-    const gateways = this.#given.get(link) ?? new Map<Ip, { id: number; users: number }>()
-    this.#given.set(link, gateways)
+    let gateways = this.#given.get(link)
+    if (gateways === undefined) {
+      gateways = new Map()
+      this.#given.set(link, gateways)
+    }
     return gateways
   }
 

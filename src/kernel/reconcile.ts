@@ -232,9 +232,9 @@ export class Reconciler implements Disposable {
     this.planWaiting()
   }
 
-  #exchange(removed: readonly Share[], added: readonly Share[]): Key[] {
+  #exchange(removed: readonly Share[], added: readonly Share[]): Cell[] {
     const touched = this.#desired.exchange(removed, added)
-    this.#plan(touched)
+    this.#plan(keysOf(touched))
     for (const { answers } of removed) this.#plan(this.#answeredBy(answers))
     for (const { answers } of added) this.#plan(this.#answeredBy(answers))
     return touched
@@ -260,7 +260,7 @@ export class Reconciler implements Disposable {
     }
     await this.#mirror.read(this.#connection)
     this.#everything = true
-    for (const id of this.#mirror.foreignNexthops) this.#plan(this.#desired.renumber(id))
+    for (const id of this.#mirror.foreignNexthops) this.#plan(keysOf(this.#desired.renumber(id)))
   }
 
   /**
@@ -287,8 +287,7 @@ export class Reconciler implements Disposable {
   /** What the shares that wait need, as it is asked for. */
   *#arriving(turn: Turn): Generator<Operation> {
     while (this.#waiting.any) {
-      const touched = new Set(this.#exchange([], this.#waiting.take(GROUP)))
-      yield* this.#steps(this.#cellsOf(touched), turn)
+      yield* this.#steps(new Set(this.#exchange([], this.#waiting.take(GROUP))), turn)
     }
   }
 
@@ -464,6 +463,10 @@ function* noting<T>(values: Iterable<T>, noted: T[]): Generator<T> {
     noted.push(value)
     yield value
   }
+}
+
+function* keysOf(cells: Iterable<Cell>): Generator<Key> {
+  for (const { key } of cells) yield key
 }
 
 function nameOf(entry: Entry): string | undefined {

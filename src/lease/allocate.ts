@@ -1,15 +1,15 @@
 /** Which subnets a host gets: flannel's rules, as one decision over all leases. The registry carries it out. */
 
-import { type Family, familyBits, ipFromNumber, ipToNumber, type PerFamily } from '../address/ip.ts'
+import { FAMILIES, type Family, familyBits, ipFromNumber, ipToNumber, type PerFamily } from '../address/ip.ts'
 import {
   type Prefix,
   prefixBase,
   prefixCovers,
-  prefixEnd,
   prefixesOverlap,
   prefixFamily,
   prefixLength,
   prefixOf,
+  prefixSize,
 } from '../address/prefix.ts'
 import type { SubnetRange } from '../config/network-config.ts'
 import { type Lease, type LeaseAttributes, sameHost } from './lease.ts'
@@ -77,7 +77,7 @@ function byPreference(a: Lease, b: Lease): number {
 
 /** Exactly the enabled families, each within its range. */
 export function isCompatible(subnets: PerFamily<Prefix>, ranges: PerFamily<SubnetRange>): boolean {
-  return (['inet', 'inet6'] as const).every((family) => {
+  return FAMILIES.every((family) => {
     const subnet = subnets[family]
     const range = ranges[family]
     return subnet === undefined || range === undefined ? subnet === range : isInRange(subnet, range)
@@ -115,7 +115,10 @@ function freeBases(range: SubnetRange, taken: readonly Prefix[], limit: number):
   const free: bigint[] = []
   let base = ipToNumber(range.subnetMin)
   const blocks = taken
-    .map((prefix) => ({ start: ipToNumber(prefixBase(prefix)), end: prefixEnd(prefix) }))
+    .map((prefix) => {
+      const start = ipToNumber(prefixBase(prefix))
+      return { start, end: start + prefixSize(prefix) - 1n }
+    })
     .filter(({ start, end }) => end >= base && start < last + size)
     .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
   for (const { start, end } of blocks) {

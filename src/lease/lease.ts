@@ -127,13 +127,13 @@ export function sameHost(a: PerFamily<Ip>, b: PerFamily<Ip>): boolean {
   return a.inet6 !== undefined && a.inet6 === b.inet6
 }
 
-/** A value's fields as they came; without those that are absent or null. */
+/** A value's fields as they came; undefined for those that are absent or null. */
 interface Fields {
-  publicip?: unknown
-  publicipv6?: unknown
-  backendtype?: unknown
-  backenddata?: unknown
-  backendv6data?: unknown
+  publicip: unknown
+  publicipv6: unknown
+  backendtype: unknown
+  backenddata: unknown
+  backendv6data: unknown
 }
 
 /** As flannel writes them, and in lower case. */
@@ -147,13 +147,22 @@ const FIELDS = new Map<string, keyof Fields>(
   }),
 )
 
+/** Of one shape, whatever the value has. */
+const NO_FIELDS: Fields = {
+  publicip: undefined,
+  publicipv6: undefined,
+  backendtype: undefined,
+  backenddata: undefined,
+  backendv6data: undefined,
+}
+
 /** Of two spellings of one name, the last counts. */
 function parseFields(text: string): Fields {
   const value = parseJson(text, 'the value') as Record<string, unknown> | null
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw notA('the value', value, 'a JSON object')
   }
-  const fields: Fields = {}
+  const fields: Fields = { ...NO_FIELDS }
   // What JSON makes has no keys but its own, and Object.entries would make an array for each.
   for (const key in value) {
     const name = FIELDS.get(key) ?? FIELDS.get(key.toLowerCase())

@@ -6,7 +6,7 @@
  */
 
 import { formatIp, formatIpv4, type Ip, ipBytes, ipv4Bits } from '../address/ip.ts'
-import { formatMac, type Mac, macBytes } from '../address/mac.ts'
+import { formatMac, type Mac, writeMac } from '../address/mac.ts'
 
 /** In a type: the value is attributes. rtnetlink does without it, most generic families ask for it. */
 export const NLA_F_NESTED = 0x8000
@@ -294,7 +294,10 @@ export class Writer {
   }
 
   putMac(type: number, value: Mac | undefined): void {
-    if (value !== undefined) this.putBytes(type, macBytes(value))
+    if (value === undefined) return
+    // Before #bytes is read: it may exchange the chunk.
+    const at = this.put(type, 6)
+    writeMac(value, this.#bytes, this.#start + at)
   }
 
   putAll(attributes: readonly Attribute[] | undefined): void {

@@ -105,11 +105,12 @@ export function encodeMessages(requests: readonly Request[], sequence: number): 
   const bytes = new Uint8Array(length)
   const view = new DataView(bytes.buffer)
   let start = 0
-  for (const [i, { type, flags, payload }] of requests.entries()) {
+  let next = sequence
+  for (const { type, flags, payload } of requests) {
     view.setUint32(start, HEADER + payload.length, LITTLE_ENDIAN)
     view.setUint16(start + 4, type, LITTLE_ENDIAN)
     view.setUint16(start + 6, flags, LITTLE_ENDIAN)
-    view.setUint32(start + 8, sequence + i, LITTLE_ENDIAN)
+    view.setUint32(start + 8, next++, LITTLE_ENDIAN)
     bytes.set(payload, start + HEADER)
     start += HEADER + align(payload.length)
   }

@@ -184,6 +184,21 @@ test('thousands that claim one MAC, and one by one at that, are not compared in 
   assert.equal(judged, 3001)
 })
 
+test('a start after all leases went knows nothing of those before', () => {
+  const admission = new Admission(rules)
+  const begin = (first: number): string[] => {
+    const each = [first, first + 1].map((i) => lease(`10.3.${i}.0-24`, `192.168.1.${i}`, 'a', { created: i }))
+    return each.map(
+      (one) => summary([{ key: one.key, before: undefined, after: admission.admit(one) }])[one.key] ?? '',
+    )
+  }
+  const held = (i: number) =>
+    `refused: MAC a at 192.168.1.${i + 1} is that of the older lease 10.3.${i}.0-24 at 192.168.1.${i}`
+  assert.deepEqual(begin(20), ['admitted', held(20)])
+  admission.update({ leases: new Map(), changed: undefined })
+  assert.deepEqual(begin(30), ['admitted', held(30)])
+})
+
 /** The definition, in its plainest form. */
 function admittedByDefinition(leases: readonly Lease[]): Set<LeaseKey> {
   const admitted: Lease[] = []

@@ -80,6 +80,28 @@ for (const family of ['inet', 'inet6'] as const) {
       await assertHolds(rest)
     })
 
+    test('while their link cannot be made they are planned all the same, and made with it', async () => {
+      const own = backend.own(net.self)
+      const impossible = own.entries.map((entry) =>
+        entry.kind === 'link' && entry.tunnel?.type === 'vxlan'
+          ? { ...entry, tunnel: { ...entry.tunnel, vni: 1 << 24 } }
+          : entry,
+      )
+      const wrong = { entries: impossible, answers: own.answers }
+      let planned = 0
+      using reconciler = await Reconciler.open({ scope: backend.scope, netns: host.path })
+      reconciler.exchange([], [wrong])
+      reconciler.add(peers, (lease) => {
+        planned++
+        return share(lease)
+      })
+      const { failures } = await reconciler.turn()
+      assert.deepEqual([failures.length, planned], [1, COUNT])
+      reconciler.exchange([wrong], [own])
+      assert.deepEqual((await reconciler.turn()).failures, [])
+      await assertHolds(peers)
+    })
+
     test('one that goes before it was planned is not there', async () => {
       const [gone, ...rest] = peers
       assert.ok(gone !== undefined)

@@ -5,8 +5,8 @@
  */
 
 import { setImmediate } from 'node:timers/promises'
-import { pause } from '../pause.ts'
-import { RegistryError } from '../registry.ts'
+import { persist } from '../persist.ts'
+import { RegistryError, type RegistryUnavailable } from '../registry.ts'
 import { type EtcdClient, statusOf } from './client.ts'
 import { status } from './grpc.ts'
 import { KV, type Method } from './methods.ts'
@@ -31,17 +31,13 @@ export type Tick =
   | { readonly kind: 'contents'; readonly incarnation: string; readonly stored: ReadonlyMap<string, Stored> }
   /** Undefined for a key that is gone. With nothing in it: the connection is back, and nothing happened. */
   | { readonly kind: 'changes'; readonly changes: ReadonlyMap<string, Stored | undefined> }
-  | { readonly kind: 'unavailable'; readonly reason: string }
+  | RegistryUnavailable
 
 /**
  * Keys in one answer. It bounds what is held twice while it is decoded; and etcd looks at all keys for each page, so that
  * small ones are dear (40,000 keys: 184 ms by the thousand, 115 ms by five thousand).
  */
 const PAGE = 2500n
-
-/** Milliseconds between attempts: at first, and at most. */
-const FIRST_PAUSE = 100
-const LAST_PAUSE = 5000
 
 const DELETE = 1
 
@@ -130,23 +126,12 @@ export async function* follow(
   listed?: Listing,
 ): AsyncGenerator<Tick, void> {
   const followed = new Followed(client, spans, listed)
-  let delay = FIRST_PAUSE
-  while (!signal.aborted) {
-    const begun = Date.now()
-    try {
-      const first = await followed.synchronise(signal)
-      for await (const changes of followed.watch(signal)) {
-        yield changes === 'standing' ? first : { kind: 'changes', changes }
-      }
-    } catch (error) {
-      if (signal.aborted) return
-      if (!(error instanceof RegistryError)) throw error
-      yield { kind: 'unavailable', reason: error.message }
+  yield* persist(async function* (): AsyncGenerator<Tick, void> {
+    const first = await followed.synchronise(signal)
+    for await (const changes of followed.watch(signal)) {
+      yield changes === 'standing' ? first : { kind: 'changes', changes }
     }
-    // What lasted is taken up again at once, what fails at once is not.
-    delay = Date.now() - begun > LAST_PAUSE ? FIRST_PAUSE : Math.min(delay * 2, LAST_PAUSE)
-    await pause(delay * (0.5 + Math.random() / 2), signal)
-  }
+  }, signal)
 }
 
 /** What is known of the spans, and until when. */

@@ -4,8 +4,8 @@
  * a new list helps. No error ever takes a node away.
  */
 
-import { pause } from '../pause.ts'
-import { RegistryError } from '../registry.ts'
+import { persist } from '../persist.ts'
+import { RegistryError, type RegistryUnavailable } from '../registry.ts'
 import { ApiError, type KubernetesClient, statusOf } from './client.ts'
 import { field, type NodeEntry, textField } from './node.ts'
 
@@ -25,14 +25,10 @@ export type Tick =
     }
   /** Undefined for a node that is gone. With nothing in it: the connection is back, and nothing happened. */
   | { readonly kind: 'changes'; readonly changes: ReadonlyMap<string, NodeEntry | undefined> }
-  | { readonly kind: 'unavailable'; readonly reason: string }
+  | RegistryUnavailable
 
 /** Nodes in one answer, 10 kB or so each. */
 const PAGE = 500
-
-/** Milliseconds between attempts: at first, and at most. */
-const FIRST_PAUSE = 100
-const LAST_PAUSE = 5000
 
 /** How long the server lets a watch be, in seconds: not all watches of a cluster end together. */
 const SHORTEST_WATCH = 300
@@ -42,24 +38,13 @@ const GONE = 410
 
 /** Ends with the signal, never with an error. The maps that it tells of are its own, and change with the next tick. */
 export async function* follow(followed: Followed, signal: AbortSignal): AsyncGenerator<Tick, void> {
-  let delay = FIRST_PAUSE
   let told = false
-  while (!signal.aborted) {
-    const begun = Date.now()
-    try {
-      const listed = await followed.synchronise(signal)
-      if (listed || !told) yield followed.contents
-      told = true
-      for await (const changes of followed.watch(signal)) yield { kind: 'changes', changes }
-    } catch (error) {
-      if (signal.aborted) return
-      if (!(error instanceof RegistryError)) throw error
-      yield { kind: 'unavailable', reason: error.message }
-    }
-    // What lasted is taken up again at once, what fails at once is not.
-    delay = Date.now() - begun > LAST_PAUSE ? FIRST_PAUSE : Math.min(delay * 2, LAST_PAUSE)
-    await pause(delay * (0.5 + Math.random() / 2), signal)
-  }
+  yield* persist(async function* (): AsyncGenerator<Tick, void> {
+    const listed = await followed.synchronise(signal)
+    if (listed || !told) yield followed.contents
+    told = true
+    for await (const changes of followed.watch(signal)) yield { kind: 'changes', changes }
+  }, signal)
 }
 
 /** What is known of the nodes, and until when. It outlives one `follow`: the next need not list them. */

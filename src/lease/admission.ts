@@ -111,7 +111,8 @@ export class Admission {
     for (const subnet of Object.values(lease.subnets)) {
       for (const keys of this.#subnets.overlapping(subnet)) {
         const older = this.#admittedOf(keys)
-        for (const each of Object.values(older?.subnets ?? {})) if (older) subnets.set(each, older.key)
+        if (older === undefined) continue
+        for (const each of Object.values(older.subnets)) subnets.set(each, older.key)
       }
     }
     const contested = claims.filter(({ name }) => this.#claims.isContested(name))

@@ -36,8 +36,9 @@ function read(object: unknown): NodeEntry {
 }
 
 test('a node as flanneld leaves it is a lease', () => {
-  const entry = read(node({ podCIDR: '10.244.1.0/24', podCIDRs: ['10.244.1.0/24'] }))
-  assert.ok(isManaged(entry))
+  const left = node({ podCIDR: '10.244.1.0/24', podCIDRs: ['10.244.1.0/24'] })
+  assert.ok(isManaged(left, PREFIX))
+  const entry = read(left)
   assert.deepEqual(decodeNode(entry), {
     key: '10.244.1.0-24',
     subnets: { inet: '10.244.1.0/24' },
@@ -126,7 +127,7 @@ test('law: whatever a node is, it is a lease, a reason, or nothing', () => {
       ]) {
         const entry = readNode(each, PREFIX, PUBLISHED)
         if (entry === undefined) continue
-        isManaged(entry)
+        isManaged(each, PREFIX)
         const result = decodeNode(entry)
         assert.ok(typeof result === 'string' ? result !== '' : JSON.stringify(result) !== '')
       }

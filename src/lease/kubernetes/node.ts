@@ -76,8 +76,8 @@ export function factsOf({ value }: NodeEntry): NodeFacts {
 }
 
 /** Whether a flanneld or tweed has said that it is there. */
-export function isManaged(entry: NodeEntry): boolean {
-  return factsOf(entry).annotations['kube-subnet-manager'] === MANAGED
+export function isManaged(node: unknown, prefix: string): boolean {
+  return textField(node, 'metadata', 'annotations', `${prefix}kube-subnet-manager`) === MANAGED
 }
 
 /** `podCIDRs`, which old servers do not have, or `podCIDR`. */

@@ -1,14 +1,7 @@
 /** The node that this host is: its name, what stands there, and what we write there. */
 
-import {
-  AddressError,
-  FAMILIES,
-  type Family,
-  type Ip,
-  ipFamily,
-  type PerFamily,
-  parseIp,
-} from '../../address/ip.ts'
+import { FAMILIES, type Family, type Ip, type PerFamily } from '../../address/ip.ts'
+import { LeaseError, readIp } from '../lease.ts'
 import { RegistryError } from '../registry.ts'
 import { OF_FAMILY, ORDERS, PUBLISHED, type Published } from './annotations.ts'
 import type { KubernetesClient } from './client.ts'
@@ -81,21 +74,19 @@ export class OwnNode {
     for (const family of FAMILIES) {
       const name = OF_FAMILY[family].wanted
       const text = annotations[name] ?? ''
-      if (text !== '') ips[family] = this.#parseIp(name, text, family)
+      const ip = text === '' ? undefined : this.#readIp(name, text, family)
+      if (ip !== undefined) ips[family] = ip
     }
     return ips
   }
 
-  #parseIp(name: string, text: string, family: Family): Ip {
+  #readIp(name: string, text: string, family: Family): Ip | undefined {
     try {
-      const ip = parseIp(text)
-      if (ipFamily(ip) === family) return ip
-    } catch (error) {
-      if (!(error instanceof AddressError)) throw error
+      return readIp(text, `its annotation ${this.#prefix}${name}`, family)
+    } catch (cause) {
+      if (!(cause instanceof LeaseError)) throw cause
+      throw new RegistryError('unavailable', `node ${JSON.stringify(this.name)}: ${cause.message}`, { cause })
     }
-    const wanted = family === 'inet' ? 'an IPv4 address' : 'an IPv6 address'
-    const problem = `its annotation ${this.#prefix}${name} is ${JSON.stringify(text)}, not ${wanted}`
-    throw new RegistryError('unavailable', `node ${JSON.stringify(this.name)}: ${problem}`)
   }
 
   #fetch(signal: AbortSignal): Promise<unknown> {

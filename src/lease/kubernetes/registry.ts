@@ -197,8 +197,7 @@ export class KubernetesRegistry implements LeaseRegistry, RegistryAdmin {
   }
 
   #readPeer(node: unknown): NodeEntry | undefined {
-    const entry = readNode(node, this.#prefix, PUBLISHED)
-    return entry !== undefined && isManaged(entry) ? entry : undefined
+    return isManaged(node, this.#prefix) ? readNode(node, this.#prefix, PUBLISHED) : undefined
   }
 
   async #ownNode(signal: AbortSignal): Promise<OwnNode> {

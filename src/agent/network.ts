@@ -242,7 +242,8 @@ export class Network {
     }
     this.#journal.snapshot(snapshot, this.#admission.outcomes, changes)
     const share = (lease: Lease): Share => backend.peer(lease)
-    reconciler.exchange(removed.map(share), added.map(share))
+    if (removed.length === 0) reconciler.add(added, share)
+    else reconciler.exchange(removed.map(share), added.map(share))
     backend.companion?.exchange(removed, added)
   }
 

@@ -141,8 +141,7 @@ async function overrunStorm(host: LabHost, agent: Agent): Promise<Omit<Storm, 'o
       const neighbour = { family: AF_INET, ifindex: index, destination, mac, state: NUD_NOARP }
       return newNeighbour(neighbour, NLM_F_CREATE | NLM_F_REPLACE)
     })
-    const error = (await connection.batch(flood)).find((each) => each !== undefined)
-    if (error !== undefined) throw error
+    for (const error of (await connection.batch(flood)).values()) throw error
     // While the agent is away the kernel asks, gives up after 3 s, and is asked again.
     const goOn = async (): Promise<void> => {
       await sleep(1000)

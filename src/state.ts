@@ -245,8 +245,6 @@ export interface Scope {
 /** One step from the actual state to the desired one. */
 export interface Operation {
   readonly verb: 'add' | 'change' | 'delete'
-  /** Of the entry. */
-  readonly key: Key
   /** As it shall be; for `delete`, as it is. */
   readonly entry: Entry
   /** For `change`: as it is. */

@@ -79,12 +79,12 @@ class Follower {
   #turn(touched: readonly Cell[]): void {
     const desired = this.desired.entries
     for (let round = 0; round < 2; round++) {
-      const operations = [...new Set(touched.map(({ key }) => key))].flatMap(
-        (key) => diffEntry(key, desired.get(key), this.kernel.get(key)) ?? [],
+      const operations = [...new Set(touched.map(({ like }) => keyOf(like)))].flatMap(
+        (key) => diffEntry(desired.get(key), this.kernel.get(key)) ?? [],
       )
-      for (const { verb, key, entry } of orderOperations(operations)) {
-        if (verb === 'delete') this.kernel.delete(key)
-        else this.kernel.set(key, entry)
+      for (const { verb, entry } of orderOperations(operations)) {
+        if (verb === 'delete') this.kernel.delete(keyOf(entry))
+        else this.kernel.set(keyOf(entry), entry)
       }
     }
   }

@@ -8,7 +8,7 @@ import { test } from 'node:test'
 import pino from 'pino'
 import { parseIp } from '../src/address/ip.ts'
 import { parseMac } from '../src/address/mac.ts'
-import { type FdbEntry, keyOf, type Operation, type Report } from '../src/state.ts'
+import { type FdbEntry, type Operation, type Report } from '../src/state.ts'
 import { Journal } from '../src/status/journal.ts'
 import { exposeMetrics } from '../src/status/metrics.ts'
 import { RegistryCalls } from '../src/status/tally.ts'
@@ -22,7 +22,6 @@ const ENTRY: FdbEntry = {
 
 const FDB: Operation = {
   verb: 'add',
-  key: keyOf(ENTRY),
   entry: ENTRY,
   why: 'missing',
 }

@@ -131,10 +131,9 @@ async function applyToKernel(
       }
     }
   }
-  const results = await connection.batch(encode())
-  for (const [i, operation] of owners.entries()) {
-    const error = results[i]
-    if (error !== undefined) failures.push({ operation, error })
+  for (const [i, error] of await connection.batch(encode())) {
+    const operation = owners[i]
+    if (operation !== undefined) failures.push({ operation, error })
   }
   if (checksums === undefined) return failures
   for (const operation of onLinks) {

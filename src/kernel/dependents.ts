@@ -3,26 +3,27 @@
 import { familyBits, type Ip, ipFamily } from '../address/ip.ts'
 import { type Prefix, prefixOf } from '../address/prefix.ts'
 import { PrefixMap } from '../address/prefix-map.ts'
-import type { Entry, Key } from '../state.ts'
+import type { Entry } from '../state.ts'
+import type { Cell } from './cells.ts'
 
 export class Dependents {
   readonly #onDemandLinks: ReadonlySet<string>
   /** The routes that use a nexthop object; as a rule it is one. */
-  readonly #routesOf = new Map<number, readonly Key[]>()
-  /** The keys of neighbours on links where they are answered on demand, each by its address as a prefix. */
-  #onDemand = new PrefixMap<readonly Key[]>()
+  readonly #routesOf = new Map<number, readonly Cell[]>()
+  /** The neighbours on links where they are answered on demand, each by its address as a prefix. */
+  #onDemand = new PrefixMap<readonly Cell[]>()
 
   /** @param onDemandLinks Links whose neighbours are answered on demand. */
   constructor(onDemandLinks: ReadonlySet<string>) {
     this.#onDemandLinks = onDemandLinks
   }
 
-  routesOf(nexthop: number): readonly Key[] {
+  routesOf(nexthop: number): readonly Cell[] {
     return this.#routesOf.get(nexthop) ?? []
   }
 
   /** The neighbours in the subnet that are answered on demand, in whatever state. */
-  onDemand(subnet: Prefix): Key[] {
+  onDemand(subnet: Prefix): Cell[] {
     return this.#onDemand.overlapping(subnet).flat()
   }
 
@@ -31,23 +32,23 @@ export class Dependents {
     this.#onDemand = new PrefixMap()
   }
 
-  add(key: Key, entry: Entry): void {
+  add(cell: Cell, entry: Entry): void {
     if (entry.kind === 'route' && entry.nexthop !== undefined) {
-      this.#routesOf.set(entry.nexthop, [...this.routesOf(entry.nexthop), key])
+      this.#routesOf.set(entry.nexthop, [...this.routesOf(entry.nexthop), cell])
     } else if (entry.kind === 'neighbour' && this.#onDemandLinks.has(entry.link)) {
       const address = hostPrefix(entry.ip)
-      this.#onDemand.set(address, [...(this.#onDemand.get(address) ?? []), key])
+      this.#onDemand.set(address, [...(this.#onDemand.get(address) ?? []), cell])
     }
   }
 
-  delete(key: Key, entry: Entry): void {
+  delete(cell: Cell, entry: Entry): void {
     if (entry.kind === 'route' && entry.nexthop !== undefined) {
-      const rest = this.routesOf(entry.nexthop).filter((other) => other !== key)
+      const rest = this.routesOf(entry.nexthop).filter((other) => other !== cell)
       if (rest.length === 0) this.#routesOf.delete(entry.nexthop)
       else this.#routesOf.set(entry.nexthop, rest)
     } else if (entry.kind === 'neighbour' && this.#onDemandLinks.has(entry.link)) {
       const address = hostPrefix(entry.ip)
-      const rest = this.#onDemand.get(address)?.filter((other) => other !== key) ?? []
+      const rest = this.#onDemand.get(address)?.filter((other) => other !== cell) ?? []
       if (rest.length === 0) this.#onDemand.delete(address)
       else this.#onDemand.set(address, rest)
     }

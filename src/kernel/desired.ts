@@ -6,16 +6,7 @@
  * gateway for each peer in either form, and objects on a link that is not ours could not be told from another agent's.
  */
 
-import {
-  type Entry,
-  type Key,
-  type KernelState,
-  keyOf,
-  nexthopKey,
-  type Peer,
-  type Route,
-  type Share,
-} from '../state.ts'
+import type { Entry, KernelState, Peer, Route, Share } from '../state.ts'
 import { Answers } from './answers.ts'
 import { type Cell, Cells } from './cells.ts'
 import type { NexthopIds } from './nexthops.ts'
@@ -24,9 +15,9 @@ export class Desired {
   readonly answers = new Answers()
   readonly #cells: Cells
   /** How many shares beyond the first say the same entry: two leases of one host share its FDB entry. */
-  readonly #extra = new Map<Key, number>()
+  readonly #extra = new Map<Cell, number>()
   /** The peers that several shares say, each with its own allowed IPs: two leases of one host have one peer. */
-  readonly #peers = new Map<Key, readonly Peer[]>()
+  readonly #peers = new Map<Cell, readonly Peer[]>()
   readonly #ids: NexthopIds | undefined
   readonly #underlay: string | undefined
 
@@ -57,7 +48,7 @@ export class Desired {
   /** An id of ours turned out to be somebody else's: routes through its gateway get another. */
   renumber(id: number): Cell[] {
     const touched: Cell[] = []
-    const taken = this.#cells.get(nexthopKey(id))
+    const taken = this.#cells.nexthop(id)
     if (this.#ids?.avoid(id) !== true || taken?.desired === undefined) return touched
     this.#put(taken, undefined, touched)
     for (const cell of this.#cells.values()) {
@@ -69,31 +60,30 @@ export class Desired {
   }
 
   #add(entry: Entry, touched: Cell[]): void {
-    const cell = this.#cells.at(keyOf(entry))
-    const { key } = cell
+    const cell = this.#cells.at(entry)
     if (entry.kind === 'peer') return this.#setPeers(cell, [...this.#peersAt(cell), entry], touched)
-    if (cell.desired !== undefined) this.#extra.set(key, (this.#extra.get(key) ?? 0) + 1)
+    if (cell.desired !== undefined) this.#extra.set(cell, (this.#extra.get(cell) ?? 0) + 1)
     this.#put(cell, entry.kind === 'route' ? this.#realise(entry, touched) : entry, touched)
   }
 
   #remove(entry: Entry, touched: Cell[]): void {
-    const cell = this.#cells.at(keyOf(entry))
-    const { key } = cell
+    const cell = this.#cells.at(entry)
     if (entry.kind === 'peer') return this.#setPeers(cell, without(this.#peersAt(cell), entry), touched)
-    const extra = this.#extra.get(key) ?? 0
-    if (extra > 1) this.#extra.set(key, extra - 1)
-    else if (extra === 1) this.#extra.delete(key)
+    const extra = this.#extra.get(cell) ?? 0
+    if (extra > 1) this.#extra.set(cell, extra - 1)
+    else if (extra === 1) this.#extra.delete(cell)
     else this.#put(cell, undefined, touched)
     if (entry.kind === 'route') this.#release(entry, touched)
   }
 
-  #peersAt({ key, desired }: Cell): readonly Peer[] {
-    return this.#peers.get(key) ?? (desired?.kind === 'peer' ? [desired] : [])
+  #peersAt(cell: Cell): readonly Peer[] {
+    const { desired } = cell
+    return this.#peers.get(cell) ?? (desired?.kind === 'peer' ? [desired] : [])
   }
 
   #setPeers(cell: Cell, peers: readonly Peer[], touched: Cell[]): void {
-    if (peers.length > 1) this.#peers.set(cell.key, peers)
-    else this.#peers.delete(cell.key)
+    if (peers.length > 1) this.#peers.set(cell, peers)
+    else this.#peers.delete(cell)
     this.#put(cell, joinPeers(peers), touched)
   }
 
@@ -102,15 +92,18 @@ export class Desired {
     if (this.#ids === undefined || link === undefined || gateway === undefined) return route
     if (link === this.#underlay) return route
     const id = this.#ids.use(link, gateway)
-    const cell = this.#cells.at(nexthopKey(id))
-    if (cell.desired === undefined) this.#put(cell, { kind: 'nexthop', id, link, gateway }, touched)
+    if (this.#cells.nexthop(id)?.desired === undefined) {
+      const nexthop: Entry = { kind: 'nexthop', id, link, gateway }
+      this.#put(this.#cells.at(nexthop), nexthop, touched)
+    }
     return { ...route, nexthop: id }
   }
 
   #release({ link, gateway }: Route, touched: Cell[]): void {
     if (link === undefined || gateway === undefined) return
     const id = this.#ids?.release(link, gateway)
-    if (id !== undefined) this.#put(this.#cells.at(nexthopKey(id)), undefined, touched)
+    const cell = id === undefined ? undefined : this.#cells.nexthop(id)
+    if (cell !== undefined) this.#put(cell, undefined, touched)
   }
 
   #put(cell: Cell, entry: Entry | undefined, touched: Cell[]): void {

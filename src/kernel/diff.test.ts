@@ -19,7 +19,7 @@ function play(state: Map<Key, Entry>, { verb, entry }: Operation): void {
 
 function diff(desired: KernelState, actual: KernelState): Operation[] {
   const keys = new Set([...desired.keys(), ...actual.keys()])
-  return orderOperations([...keys].flatMap((key) => diffEntry(key, desired.get(key), actual.get(key)) ?? []))
+  return orderOperations([...keys].flatMap((key) => diffEntry(desired.get(key), actual.get(key)) ?? []))
 }
 
 function desiredOf({ backend, shares }: State): KernelState {
@@ -100,13 +100,7 @@ test('a link that cannot be changed in place is deleted first, and says why', ()
   const [usual] = links
   const other = links.find((link) => link?.tunnel?.type === 'vxlan' && link.tunnel.port === 4789)
   assert.ok(usual)
-  const key = keyOf(usual)
-  assert.deepEqual(diffEntry(key, other, usual), {
-    verb: 'delete',
-    key,
-    entry: usual,
-    why: 'port 8472, not 4789',
-  })
+  assert.deepEqual(diffEntry(other, usual), { verb: 'delete', entry: usual, why: 'port 8472, not 4789' })
 })
 
 describe('a peer', () => {
@@ -133,14 +127,11 @@ describe('a peer', () => {
       [{ presharedKey: new Secret(parseKey(other)) }, 'another presharedKey'],
     ] as const) {
       const desired = { ...peer, ...change }
-      const operation = diffEntry(keyOf(peer), desired, peer)
+      const operation = diffEntry(desired, peer)
       assert.deepEqual([operation?.verb, operation?.why], ['change', why])
       assert.ok(!JSON.stringify(operation).includes(secret))
     }
-    assert.equal(
-      diffEntry(keyOf(peer), { ...peer, presharedKey: new Secret(parseKey(secret)) }, peer),
-      undefined,
-    )
+    assert.equal(diffEntry({ ...peer, presharedKey: new Secret(parseKey(secret)) }, peer), undefined)
   })
 
   test('that takes a subnet from another is there before the other goes, and after its link', () => {
@@ -156,7 +147,7 @@ describe('a peer', () => {
     }
     const desired = new Map<Key, Entry>([peer, link].map((entry) => [keyOf(entry), entry]))
     assert.deepEqual(
-      diff(desired, new Map([[keyOf(older), older]])).map(({ verb, key }) => `${verb} ${key}`),
+      diff(desired, new Map([[keyOf(older), older]])).map(({ verb, entry }) => `${verb} ${keyOf(entry)}`),
       ['add link flannel-wg', `add ${keyOf(peer)}`, `delete ${keyOf(older)}`],
     )
   })

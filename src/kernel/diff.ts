@@ -10,7 +10,6 @@ import type {
   Entry,
   FdbEntry,
   Ipip,
-  Key,
   Kind,
   Link,
   Neighbour,
@@ -27,27 +26,23 @@ import type {
  *
  * What cannot be changed in place is deleted; the next round then finds it absent and adds it.
  */
-export function diffEntry(
-  key: Key,
-  desired: Entry | undefined,
-  actual: Entry | undefined,
-): Operation | undefined {
+export function diffEntry(desired: Entry | undefined, actual: Entry | undefined): Operation | undefined {
   if (desired === actual) return undefined
   if (desired === undefined) {
-    return actual && { verb: 'delete', key, entry: actual, why: 'not desired' }
+    return actual && { verb: 'delete', entry: actual, why: 'not desired' }
   }
-  if (actual === undefined) return { verb: 'add', key, entry: desired, why: 'missing' }
+  if (actual === undefined) return { verb: 'add', entry: desired, why: 'missing' }
   const fixed =
     desired.kind === 'link' && actual.kind === 'link'
       ? compareTunnels(desired.tunnel, actual.tunnel).fixed
       : []
-  if (fixed.length > 0) return { verb: 'delete', key, entry: actual, why: fixed.join(', ') }
+  if (fixed.length > 0) return { verb: 'delete', entry: actual, why: fixed.join(', ') }
   const changed = differences(desired, actual)
   if (changed.length === 0) return undefined
   if (blocksGateway(desired, actual)) {
-    return { verb: 'delete', key, entry: actual, why: changed.join(', '), first: true }
+    return { verb: 'delete', entry: actual, why: changed.join(', '), first: true }
   }
-  return { verb: 'change', key, entry: desired, actual, why: changed.join(', ') }
+  return { verb: 'change', entry: desired, actual, why: changed.join(', ') }
 }
 
 /**

@@ -30,19 +30,8 @@ import {
   RTM_NEWNEXTHOP,
   RTM_NEWROUTE,
 } from '../netlink/rtnetlink.ts'
-import {
-  type Entry,
-  type Key,
-  keyOf,
-  linkKey,
-  MAIN_TABLE,
-  nexthopKey,
-  PROTOCOL,
-  type Route,
-  routeKey,
-  type Scope,
-} from '../state.ts'
-import type { Cells } from './cells.ts'
+import { type Entry, MAIN_TABLE, PROTOCOL, type Route, type Scope } from '../state.ts'
+import type { Cell, Cells } from './cells.ts'
 import type { Checksums } from './checksums.ts'
 import { Dependents } from './dependents.ts'
 import { diffEntry } from './diff.ts'
@@ -112,7 +101,7 @@ export class Mirror {
     index !== undefined && index === this.underlay.index ? this.underlay.name : this.#nameOf(index)
 
   readonly #linkOf = (nexthop: number): string | undefined => {
-    const entry = this.#cells.get(nexthopKey(nexthop))?.actual
+    const entry = this.#cells.nexthop(nexthop)?.actual
     return entry?.kind === 'nexthop' ? entry.link : undefined
   }
 
@@ -122,7 +111,7 @@ export class Mirror {
   }
 
   /** The neighbours in the subnet that are answered on demand, in whatever state. */
-  onDemand(subnet: Prefix): Key[] {
+  onDemand(subnet: Prefix): Cell[] {
     return this.#dependents.onDemand(subnet)
   }
 
@@ -135,9 +124,9 @@ export class Mirror {
     this.#addressesDoubtful = true
   }
 
-  /** Reads what alone is in doubt. Returns the keys that were read. @throws {NetlinkError} */
-  async readDoubtful(connection: Connection): Promise<Set<Key>> {
-    const read = new Set<Key>()
+  /** Reads what alone is in doubt. Returns the cells that were read. @throws {NetlinkError} */
+  async readDoubtful(connection: Connection): Promise<Set<Cell>> {
+    const read = new Set<Cell>()
     await this.#readChecksums(read)
     await this.#readWireguard(read)
     if (!this.#addressesDoubtful) return read
@@ -148,30 +137,30 @@ export class Mirror {
     return read
   }
 
-  async #readChecksums(read: Set<Key>): Promise<void> {
+  async #readChecksums(read: Set<Cell>): Promise<void> {
     if (this.#checksums === undefined || !this.#checksumsDoubtful) return
     this.#checksumsDoubtful = false
     for (const [name, index] of this.#indexes) {
-      const link = this.#cells.get(linkKey(name))?.actual
+      const link = this.#cells.link(name)?.actual
       const txChecksum = await this.#checksums.read(index)
       if (link?.kind === 'link') this.#put({ ...link, txChecksum }, true, read)
     }
   }
 
   /** What its devices hold is told by nobody. */
-  async #readWireguard(read: Set<Key>): Promise<void> {
+  async #readWireguard(read: Set<Cell>): Promise<void> {
     if (this.#wireguard?.isDue(performance.now()) !== true) return
     const { entries, gone } = await this.#wireguard.look(performance.now())
     for (const entry of entries) this.#put(entry, true, read)
-    for (const key of gone) {
-      this.#delete(key)
-      read.add(key)
+    for (const cell of gone) {
+      this.#delete(cell)
+      read.add(cell)
     }
   }
 
-  /** Takes what the kernel told, in its order. Returns the keys that changed. */
-  take(events: Iterable<SubscriptionEvent>): Set<Key> {
-    const changed = new Set<Key>()
+  /** Takes what the kernel told, in its order. Returns the cells that changed. */
+  take(events: Iterable<SubscriptionEvent>): Set<Cell> {
+    const changed = new Set<Cell>()
     for (const event of events) {
       if (event.kind === 'overrun') {
         this.#stale = true
@@ -216,7 +205,7 @@ export class Mirror {
     await dump(connection, getNexthops(), (message) => {
       const nexthop = decodeNexthop(message.payload)
       const ours = readNexthop(nexthop, this.#nameOf)
-      if (ours !== undefined) this.#set(keyOf(ours), ours)
+      if (ours !== undefined) this.#set(ours)
       else if (nexthop.id !== undefined) foreign.push(nexthop.id)
     })
     this.#foreignNexthops = foreign
@@ -244,11 +233,11 @@ export class Mirror {
       this.#indexes.set(link.name, decoded.index)
       this.#names.set(decoded.index, link.name)
       this.#wireguard?.found(link.name, decoded.kind)
-      this.#set(keyOf(link), link)
+      this.#set(link)
     })
   }
 
-  #take(message: Message, changed: Set<Key> = new Set()): void {
+  #take(message: Message, changed: Set<Cell> = new Set()): void {
     const { type, payload } = message
     switch (type) {
       case RTM_NEWLINK:
@@ -284,13 +273,13 @@ export class Mirror {
   }
 
   /** Of a link only its own attributes change without a doubt; its index, and up or down, take more with them. */
-  #takeLink({ type, payload }: Message, changed: Set<Key>): void {
+  #takeLink({ type, payload }: Message, changed: Set<Cell>): void {
     const decoded = decodeLink(payload)
     // A bridge tells of its ports, ours if it is one, in messages of its own family.
     if (decoded.family !== AF_UNSPEC) return
     const name = this.#names.get(decoded.index) ?? decoded.name ?? ''
     if (this.underlay.takeLink(decoded, type === RTM_DELLINK)) this.#stale = true
-    const known = this.#cells.get(linkKey(name))?.actual
+    const known = this.#cells.link(name)?.actual
     if (!this.#scope.links.has(name)) return
     const link = readLink(decoded, known?.kind === 'link' ? known : {})
     this.#checksumsDoubtful = true
@@ -301,7 +290,7 @@ export class Mirror {
   }
 
   /** Where FDB entries are on demand, one that went is a miss like one that is asked for: if it has an answer, it is back. */
-  #takeFdb({ type }: Message, neighbour: Neighbour, changed: Set<Key>): void {
+  #takeFdb({ type }: Message, neighbour: Neighbour, changed: Set<Cell>): void {
     if (type === RTM_NEWNEIGH) return this.#put(readFdb(neighbour, this.#nameOf), true, changed)
     const miss = readL2Miss(neighbour, this.#nameOf)
     const onDemand = miss !== undefined && this.#scope.fdbOnDemand.has(miss.link)
@@ -311,16 +300,16 @@ export class Mirror {
       if (entry === undefined) return
     }
     // A miss may have waited while it was answered.
-    if (onDemand && this.#cells.get(keyOf(miss))?.actual === undefined) this.#put(miss, true, changed)
+    if (onDemand && this.#cells.get(miss)?.actual === undefined) this.#put(miss, true, changed)
   }
 
   /** A miss that has no answer: the kernel keeps no entry of it. */
-  forget(key: Key): void {
-    this.#delete(key)
+  forget(cell: Cell): void {
+    this.#delete(cell)
   }
 
   /** Of the underlay's routes, those into our networks. */
-  #takeRoute({ type, payload }: Message, changed: Set<Key>): void {
+  #takeRoute({ type, payload }: Message, changed: Set<Cell>): void {
     const decoded = decodeRoute(payload)
     const route = readRoute(decoded, this.#nameOfRouteLink, this.#linkOf)
     if (route !== undefined && this.#isOfInterest(route)) {
@@ -328,8 +317,7 @@ export class Mirror {
     } else if (type === RTM_NEWROUTE && decoded.table === MAIN_TABLE && decoded.destination !== undefined) {
       // A route that replaced one of ours by a way that is not ours: ours went with it, untold.
       const destination = prefixOf(decoded.destination, decoded.destinationLength)
-      const key = routeKey(destination, MAIN_TABLE, decoded.priority ?? 0)
-      const held = this.#cells.get(key)?.actual
+      const held = this.#cells.route(destination, MAIN_TABLE, decoded.priority ?? 0)?.actual
       if (held !== undefined && owns(this.#scope, held)) this.#stale = true
     }
   }
@@ -339,40 +327,42 @@ export class Mirror {
   }
 
   /** The kernel does not tell of the routes that go with their nexthop. */
-  #takeNexthop({ type, payload }: Message, changed: Set<Key>): void {
+  #takeNexthop({ type, payload }: Message, changed: Set<Cell>): void {
     const decoded = decodeNexthop(payload)
     if (decoded.protocol !== PROTOCOL) return
     const nexthop = readNexthop(decoded, this.#nameOf)
     this.#put(nexthop, type === RTM_NEWNEXTHOP, changed)
     if (type === RTM_NEWNEXTHOP || nexthop === undefined) return
-    for (const key of this.#dependents.routesOf(nexthop.id)) {
-      this.#delete(key)
-      changed.add(key)
+    for (const cell of this.#dependents.routesOf(nexthop.id)) {
+      this.#delete(cell)
+      changed.add(cell)
     }
   }
 
-  #put(entry: Entry | undefined, present: boolean, changed: Set<Key>): void {
+  #put(entry: Entry | undefined, present: boolean, changed: Set<Cell>): void {
     if (entry === undefined) return
-    const key = keyOf(entry)
-    if (present) this.#set(key, entry)
-    else this.#delete(key)
-    changed.add(key)
+    const cell = present ? this.#set(entry) : this.#cells.get(entry)
+    if (cell === undefined) return
+    if (!present) this.#delete(cell)
+    changed.add(cell)
   }
 
   /** An entry that is as desired is held once. */
-  #set(key: Key, entry: Entry): void {
-    const { desired, actual } = this.#cells.get(key) ?? {}
-    const kept = desired !== undefined && diffEntry(key, desired, entry) === undefined ? desired : entry
-    this.#cells.set('actual', key, kept)
-    if (actual === kept) return
-    if (actual !== undefined) this.#dependents.delete(key, actual)
-    this.#dependents.add(key, kept)
+  #set(entry: Entry): Cell {
+    const cell = this.#cells.at(entry)
+    const { desired, actual } = cell
+    const kept = desired !== undefined && diffEntry(desired, entry) === undefined ? desired : entry
+    this.#cells.put('actual', cell, kept)
+    if (actual === kept) return cell
+    if (actual !== undefined) this.#dependents.delete(cell, actual)
+    this.#dependents.add(cell, kept)
+    return cell
   }
 
-  #delete(key: Key): void {
-    const entry = this.#cells.get(key)?.actual
-    if (entry === undefined) return
-    this.#cells.set('actual', key, undefined)
-    this.#dependents.delete(key, entry)
+  #delete(cell: Cell): void {
+    const { actual } = cell
+    if (actual === undefined) return
+    this.#cells.put('actual', cell, undefined)
+    this.#dependents.delete(cell, actual)
   }
 }

@@ -5,9 +5,9 @@
  * the same entry as desired. So a miss that was lost is found by the next read, and an answer whose lease went is pruned.
  */
 
-import { type Answer, type Entry, fdbKey, type Key, type Operation, type Scope } from '../state.ts'
+import { type Answer, type Entry, keyOf, type Operation, type Scope } from '../state.ts'
 import type { Answers } from './answers.ts'
-import type { Cells } from './cells.ts'
+import type { Cell, Cells } from './cells.ts'
 import { Unanswered } from './unanswered.ts'
 
 export class Misses {
@@ -34,9 +34,10 @@ export class Misses {
   }
 
   /** The FDB entries that the answers may be for. */
-  *destinations(answers: readonly Answer[]): Generator<Key> {
+  *destinations(answers: readonly Answer[]): Generator<Cell> {
     for (const { link, mac, destination } of answers) {
-      if (destination !== undefined) yield fdbKey(link, mac)
+      const cell = destination && this.#cells.fdb(link, mac)
+      if (cell !== undefined) yield cell
     }
   }
 
@@ -49,39 +50,33 @@ export class Misses {
     if (neighbour.state !== 'permanent' || neighbour.mac === undefined) return undefined
     const { link, mac } = neighbour
     const destination = this.#answers.findDestination(link, mac)
-    const key = fdbKey(link, mac)
-    const actual = this.#cells.get(key)?.actual
+    const actual = this.#cells.fdb(link, mac)?.actual
     if (destination === undefined || (actual?.kind === 'fdb' && actual.destination !== undefined))
       return undefined
-    return {
-      verb: 'add',
-      key,
-      entry: { kind: 'fdb', link, mac, destination },
-      why: 'a neighbour leads to it',
-    }
+    return { verb: 'add', entry: { kind: 'fdb', link, mac, destination }, why: 'a neighbour leads to it' }
   }
 
   /**
    * An L3 miss for an address outside every lease is left to the kernel, until there are too many of them. `refused`: it
    * is a new one.
    */
-  leave(key: Key, actual: Entry): { readonly refused: boolean; readonly operation?: Operation } {
+  leave(actual: Entry): { readonly refused: boolean; readonly operation?: Operation } {
     if (
       actual.kind !== 'neighbour' ||
       actual.state !== 'incomplete' ||
       !this.#scope.onDemand.has(actual.link)
     ) {
-      this.#unanswered.delete(key)
+      this.settled(actual)
       return { refused: false }
     }
-    const refused = this.#unanswered.add(key)
+    const refused = this.#unanswered.add(keyOf(actual))
     if (!this.#unanswered.full) return { refused }
-    return { refused, operation: { verb: 'delete', key, entry: actual, why: 'outside every lease' } }
+    return { refused, operation: { verb: 'delete', entry: actual, why: 'outside every lease' } }
   }
 
   /** It has an answer, or is no miss any more. */
-  settled(key: Key): void {
-    this.#unanswered.delete(key)
+  settled(entry: Entry): void {
+    if (this.#unanswered.any) this.#unanswered.delete(keyOf(entry))
   }
 }
 

@@ -10,7 +10,7 @@ import {
   type Entry,
   type Failure,
   type Key,
-  linkKey,
+  keyOf,
   type Operation,
   type Report,
   type Scope,
@@ -76,11 +76,11 @@ export class Reconciler implements Disposable {
   readonly #retries = new Retries()
   readonly #misses: Misses
   readonly #bell = new Bell()
-  /** The keys to look at; `#everything` stands for all of them. */
-  readonly #due = new Set<Key>()
+  /** What to look at; `#everything` stands for all of it. */
+  readonly #due = new Set<Cell>()
   #everything = true
-  /** Keys whose desired entry changed: an operation on any other key repairs what somebody else did. */
-  readonly #planned = new Set<Key>()
+  /** Those whose desired entry changed: an operation on any other repairs what somebody else did. */
+  readonly #planned = new WeakSet<Cell>()
   #settled = false
 
   private constructor(
@@ -182,7 +182,8 @@ export class Reconciler implements Disposable {
     const started = performance.now()
     const turn: Turn = {
       operations: [],
-      tried: [],
+      triedFrom: 0,
+      triedLinks: [],
       failures: [],
       repaired: [],
       answered: 0,
@@ -197,8 +198,9 @@ export class Reconciler implements Disposable {
       turn.error = error instanceof Error ? error : new Error(String(error))
       this.#retries.unreadable(performance.now())
     }
-    const { answered, refused, tried: _, ...rest } = turn
-    return { ...rest, misses: { answered, refused }, duration: performance.now() - started }
+    const { operations, failures, repaired, error, answered, refused } = turn
+    const duration = performance.now() - started
+    return { operations, failures, repaired, error, misses: { answered, refused }, duration }
   }
 
   close(): void {
@@ -234,7 +236,7 @@ export class Reconciler implements Disposable {
 
   #exchange(removed: readonly Share[], added: readonly Share[]): Cell[] {
     const touched = this.#desired.exchange(removed, added)
-    this.#plan(keysOf(touched))
+    this.#plan(touched)
     for (const { answers } of removed) this.#plan(this.#answeredBy(answers))
     for (const { answers } of added) this.#plan(this.#answeredBy(answers))
     return touched
@@ -244,23 +246,23 @@ export class Reconciler implements Disposable {
   #postpone(operations: readonly Operation[], turn: Turn): void {
     for (const operation of operations) {
       if (operation.entry.kind === 'link') this.#failToHold(operation, turn)
-      else this.#due.add(operation.key)
+      else this.#due.add(this.#cell(operation.entry))
     }
     this.#bell.ring()
   }
 
-  /** Brings the mirror up to the kernel, and notes which keys are no longer known to be right. */
+  /** Brings the mirror up to the kernel, and notes what is no longer known to be right. */
   async #refresh(): Promise<void> {
-    for (const key of this.#mirror.take(this.#subscription.drain())) this.#due.add(key)
+    for (const cell of this.#mirror.take(this.#subscription.drain())) this.#due.add(cell)
     if (this.#mirror.underlay.takeChange()) this.#retries.hurry()
-    for (const key of this.#retries.due(performance.now())) this.#due.add(key)
+    for (const entry of this.#retries.due(performance.now())) this.#due.add(this.#cell(entry))
     if (!this.#mirror.stale) {
-      for (const key of await this.#mirror.readDoubtful(this.#connection)) this.#due.add(key)
+      for (const cell of await this.#mirror.readDoubtful(this.#connection)) this.#due.add(cell)
       return
     }
     await this.#mirror.read(this.#connection)
     this.#everything = true
-    for (const id of this.#mirror.foreignNexthops) this.#plan(keysOf(this.#desired.renumber(id)))
+    for (const id of this.#mirror.foreignNexthops) this.#plan(this.#desired.renumber(id))
   }
 
   /**
@@ -268,8 +270,12 @@ export class Reconciler implements Disposable {
    * missing or wrong, there is nothing to do on it. Undefined when all are there.
    */
   #diffLinks(turn: Turn): readonly Operation[] | undefined {
-    const links = [...this.#scope.links].map((name) => this.#step(this.#cell(linkKey(name)), turn))
-    const wrong = links.filter((operation) => operation !== undefined)
+    const wrong: Operation[] = []
+    for (const name of this.#scope.links) {
+      const cell = this.#cells.link(name)
+      const operation = cell && this.#step(cell, turn)
+      if (operation !== undefined) wrong.push(operation)
+    }
     const now = this.#ready(wrong, turn)
     if (now.length === 0 && wrong.every(({ verb }) => verb === 'change')) return undefined
     this.#everything = true
@@ -278,7 +284,7 @@ export class Reconciler implements Disposable {
 
   /** The operations that are to be applied now. */
   #diff(turn: Turn): readonly Operation[] {
-    const operations = this.#steps(this.#everything ? this.#cells.values() : this.#cellsOf(this.#due), turn)
+    const operations = this.#steps(this.#everything ? this.#cells.values() : this.#dueNow(), turn)
     this.#everything = false
     this.#due.clear()
     return this.#ready(operations, turn)
@@ -291,19 +297,20 @@ export class Reconciler implements Disposable {
     }
   }
 
-  /** For keys other than those of links, in the order in which they are to be applied. */
+  /** For all but links, in the order in which they are to be applied. */
   #steps(cells: Iterable<Cell>, turn: Turn): Operation[] {
     const operations: Operation[] = []
     const forwarded = new Set<Key>()
     for (const cell of cells) {
       const operation = this.#step(cell, turn)
-      if (operation === undefined) this.#planned.delete(cell.key)
+      if (operation === undefined) this.#planned.delete(cell)
       else if (operation.entry.kind !== 'link') operations.push(operation)
       const forwarding =
         operation?.verb === 'delete' ? undefined : this.#misses.forwarding(operation?.entry ?? cell.actual)
-      if (forwarding === undefined || forwarded.has(forwarding.key)) continue
-      forwarded.add(forwarding.key)
-      this.#planned.add(forwarding.key)
+      if (forwarding === undefined || forwarded.has(keyOf(forwarding.entry))) continue
+      forwarded.add(keyOf(forwarding.entry))
+      const known = this.#cells.get(forwarding.entry)
+      if (known !== undefined) this.#planned.add(known)
       operations.push(forwarding)
     }
     return orderOperations(operations)
@@ -311,13 +318,16 @@ export class Reconciler implements Disposable {
 
   /** Without those that wait for another try, in a later turn, and those that were applied in this turn to no effect. */
   #ready(operations: readonly Operation[], turn: Turn): readonly Operation[] {
-    if (operations.length === 0 || (turn.tried.length === 0 && this.#retries.size === 0)) return operations
-    const tried = new Map(turn.tried.map((operation) => [operation.key, operation]))
-    const failed = new Set(turn.failures.map(({ operation }) => operation.key))
+    if (operations.length === 0) return operations
+    const before = [...turn.triedLinks, ...turn.operations.slice(turn.triedFrom)]
+    if (before.length === 0 && this.#retries.size === 0) return operations
+    const tried = new Map(before.map((operation) => [keyOf(operation.entry), operation]))
+    const failed = new Set(turn.failures.map(({ operation }) => keyOf(operation.entry)))
     const now = performance.now()
     return operations.filter((operation) => {
-      if (failed.has(operation.key) || this.#retries.paused(operation.key, now)) return false
-      if (!isSame(operation, tried.get(operation.key))) return true
+      const key = keyOf(operation.entry)
+      if (failed.has(key) || this.#retries.paused(operation.entry, now)) return false
+      if (!isSame(operation, tried.get(key))) return true
       this.#failToHold(operation, turn)
       return false
     })
@@ -331,107 +341,111 @@ export class Reconciler implements Disposable {
     const gone = new Set(links.filter(({ verb }) => verb === 'delete').map(({ entry }) => nameOf(entry)))
     if (gone.size === 0) return links
     const routes: Operation[] = []
-    for (const { key, actual } of this.#cells.values()) {
+    for (const { actual } of this.#cells.values()) {
       if (actual?.kind !== 'route' || actual.nexthop === undefined || !gone.has(actual.link)) continue
-      if (owns(this.#scope, actual)) routes.push({ verb: 'delete', key, entry: actual, why: 'its link goes' })
+      if (owns(this.#scope, actual)) routes.push({ verb: 'delete', entry: actual, why: 'its link goes' })
     }
     return routes.length < MANY_ROUTES ? links : [...routes, ...links]
   }
 
-  *#cellsOf(keys: Iterable<Key>): Generator<Cell> {
-    for (const key of keys) yield this.#cell(key)
+  #dueNow(): Set<Cell> {
+    const cells = new Set<Cell>()
+    for (const cell of this.#due) cells.add(this.#cells.current(cell))
+    return cells
   }
 
-  #cell(key: Key): Cell {
-    return this.#cells.get(key) ?? { key, desired: undefined, actual: undefined }
+  #cell(like: Entry): Cell {
+    return this.#cells.get(like) ?? { like, desired: undefined, actual: undefined }
   }
 
-  /** The step for one key; undefined when the kernel is as desired, or when what it holds is not ours. */
-  #step({ key, desired: planned, actual }: Cell, turn: Turn): Operation | undefined {
+  /** The step for one cell; undefined when the kernel is as desired, or when what it holds is not ours. */
+  #step(cell: Cell, turn: Turn): Operation | undefined {
+    const { like, desired: planned, actual } = cell
     const desired = planned ?? this.#misses.answer(actual)
     if (desired === undefined && actual !== undefined && !owns(this.#scope, actual)) {
-      return this.#leave(key, actual, turn)
+      return this.#leave(cell, actual, turn)
     }
-    this.#misses.settled(key)
+    this.#misses.settled(like)
     const inTheWay =
       desired !== undefined && actual !== undefined && !mayReplace(this.#scope, desired, actual)
-    const operation = diffEntry(key, desired, inTheWay ? undefined : actual)
+    const operation = diffEntry(desired, inTheWay ? undefined : actual)
     if (operation !== undefined) return operation
-    this.#retries.settled(key)
+    this.#retries.settled(like)
     // An equal one is held once.
-    if (planned !== undefined && planned !== actual) this.#cells.set('actual', key, planned)
+    if (planned !== undefined && planned !== actual) this.#cells.put('actual', cell, planned)
     return undefined
   }
 
   /** The neighbours and FDB entries that any of the answers may be for. */
-  *#answeredBy(answers: readonly Answer[]): Generator<Key> {
+  *#answeredBy(answers: readonly Answer[]): Generator<Cell> {
     for (const { subnet } of answers) yield* this.#mirror.onDemand(subnet)
     yield* this.#misses.destinations(answers)
   }
 
   /** What the kernel holds and nobody desires, and is not ours: if it is a miss, it may be refused. */
-  #leave(key: Key, actual: Entry, turn: Turn): Operation | undefined {
-    this.#retries.settled(key)
+  #leave(cell: Cell, actual: Entry, turn: Turn): Operation | undefined {
+    this.#retries.settled(actual)
     if (actual.kind === 'fdb' && actual.destination === undefined) {
-      this.#mirror.forget(key)
+      this.#mirror.forget(cell)
       return undefined
     }
-    const { refused, operation } = this.#misses.leave(key, actual)
+    const { refused, operation } = this.#misses.leave(actual)
     if (refused) turn.refused++
     return operation
   }
 
   /** @param wanted Taken one after the other, while the kernel works. */
   async #apply(wanted: Iterable<Operation>, turn: Turn): Promise<void> {
-    const operations: Operation[] = []
-    const failures = await applyOperations(this.#connection, noting(wanted, operations), {
+    const first = turn.operations.length
+    const failures = await applyOperations(this.#connection, noting(wanted, turn.operations), {
       indexOf: this.#mirror.indexOf,
       underlay: this.#mirror.underlay.name,
       checksums: this.#checksums,
       wireguard: this.#wireguard?.devices,
     })
+    const operations = first === 0 ? turn.operations : turn.operations.slice(first)
     const failed = new Set(failures.map(({ operation }) => operation))
     this.#wireguard?.doubt(operations, failed)
     // Looking at all costs less than to list them when they are most of what there is.
     const most = Math.max(this.#cells.size('desired'), this.#cells.size('actual'))
     if (2 * operations.length > most) this.#everything = true
     for (const operation of operations) {
-      const { key } = operation
-      turn.operations.push(operation)
-      turn.tried.push(operation)
-      if (!this.#everything) this.#due.add(key)
+      const cell = this.#everything && !this.#settled ? undefined : this.#cells.get(operation.entry)
+      if (!this.#everything) this.#due.add(cell ?? this.#cell(operation.entry))
       if (failed.has(operation) || isRefusal(operation)) continue
       if (isAnswer(operation)) turn.answered++
-      else if (this.#settled && !this.#planned.has(key)) turn.repaired.push(operation)
+      else if (this.#settled && cell !== undefined && !this.#planned.has(cell)) turn.repaired.push(operation)
     }
     for (const failure of failures) {
       if (isGone(failure)) this.#mirror.invalidate()
       else this.#fail(failure, turn)
     }
     if (operations.some(({ entry }) => entry.kind === 'address')) this.#mirror.doubtAddresses()
-    const links = new Set(operations.filter(({ entry }) => entry.kind === 'link').map(({ key }) => key))
-    if (links.size === 0) return
+    const links = operations.filter(({ entry }) => entry.kind === 'link')
+    if (links.length === 0) return
     // What was on the link may have gone with the change: it is read, and tried, again.
     this.#mirror.invalidate()
-    turn.tried = turn.tried.filter(({ key }) => links.has(key))
+    const names = new Set(links.map(({ entry }) => nameOf(entry)))
+    turn.triedLinks = [...turn.triedLinks.filter(({ entry }) => names.has(nameOf(entry))), ...links]
+    turn.triedFrom = turn.operations.length
   }
 
   /** What failed is a doubt: the kernel may not be what the mirror says. */
   #fail(failure: Failure, turn: Turn): void {
     this.#mirror.invalidate()
     turn.failures.push(failure)
-    this.#retries.failed(failure.operation.key, failure, performance.now())
+    this.#retries.failed(failure, performance.now())
   }
 
   #failToHold(operation: Operation, turn: Turn): void {
     this.#fail({ operation, error: new DoesNotHold('the kernel accepted it, and it does not hold') }, turn)
   }
 
-  #plan(keys: Iterable<Key>): void {
-    for (const key of keys) {
-      if (!this.#everything) this.#due.add(key)
-      if (this.#settled) this.#planned.add(key)
-      this.#retries.settled(key)
+  #plan(cells: Iterable<Cell>): void {
+    for (const cell of cells) {
+      if (!this.#everything) this.#due.add(cell)
+      if (this.#settled) this.#planned.add(cell)
+      this.#retries.settled(cell.like)
     }
   }
 }
@@ -439,8 +453,9 @@ export class Reconciler implements Disposable {
 /** What a turn gathers. */
 interface Turn {
   operations: Operation[]
-  /** Of them, those that must not be needed again: what comes twice does not hold. */
-  tried: Operation[]
+  /** Of them, those that must not be needed again, because what comes twice does not hold: all from here on, and these. */
+  triedFrom: number
+  triedLinks: Operation[]
   failures: Failure[]
   repaired: Operation[]
   answered: number
@@ -463,10 +478,6 @@ function* noting<T>(values: Iterable<T>, noted: T[]): Generator<T> {
     noted.push(value)
     yield value
   }
-}
-
-function* keysOf(cells: Iterable<Cell>): Generator<Key> {
-  for (const { key } of cells) yield key
 }
 
 function nameOf(entry: Entry): string | undefined {

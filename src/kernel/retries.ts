@@ -1,6 +1,6 @@
 /** Operations that failed: when each is tried again. What failed is data, shown in health until it holds. */
 
-import type { Failure, Key } from '../state.ts'
+import { type Entry, type Failure, type Key, keyOf } from '../state.ts'
 
 /** Milliseconds: the first pause, doubled with each attempt up to the longest. */
 const FIRST_PAUSE = 100
@@ -31,7 +31,8 @@ export class Retries {
     return next
   }
 
-  failed(key: Key, failure: Failure, now: number): void {
+  failed(failure: Failure, now: number): void {
+    const key = keyOf(failure.operation.entry)
     const attempts = (this.#retries.get(key)?.attempts ?? 0) + 1
     const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempts - 1))
     this.#retries.set(key, { failure, attempts, at: now + pause })
@@ -47,18 +48,20 @@ export class Retries {
     for (const retry of this.#retries.values()) retry.at = 0
   }
 
-  settled(key: Key): void {
-    this.#retries.delete(key)
+  settled(entry: Entry): void {
+    if (this.#retries.size > 0) this.#retries.delete(keyOf(entry))
   }
 
-  /** Whether the key failed and its pause is not over. */
-  paused(key: Key, now: number): boolean {
-    const retry = this.#retries.get(key)
+  /** Whether an operation on the entry failed and its pause is not over. */
+  paused(entry: Entry, now: number): boolean {
+    const retry = this.#retries.get(keyOf(entry))
     return retry !== undefined && retry.at > now
   }
 
-  due(now: number): Key[] {
+  due(now: number): Entry[] {
     if (this.#readAgain <= now) this.#readAgain = Number.POSITIVE_INFINITY
-    return [...this.#retries].filter(([, { at }]) => at <= now).map(([key]) => key)
+    return [...this.#retries.values()]
+      .filter(({ at }) => at <= now)
+      .map(({ failure }) => failure.operation.entry)
   }
 }

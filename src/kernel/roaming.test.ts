@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { parseIp } from '../address/ip.ts'
 import { formatKey } from '../address/key.ts'
-import { keyOf, type Peer } from '../state.ts'
+import type { Peer } from '../state.ts'
 import { Roaming } from './roaming.ts'
 
 function peer(endpoint: string, port = 51820): Peer {
@@ -56,7 +56,7 @@ describe('an endpoint that is not the desired one', () => {
     const roaming = new Roaming()
     assert.deepEqual(roaming.see(ROAMED, undefined, RECENT), ROAMED)
     roaming.see(LEASED, LEASED, RECENT)
-    roaming.forget(keyOf(LEASED))
+    roaming.forget(LEASED)
     assert.deepEqual(roaming.see(ROAMED, MOVED, RECENT), MOVED)
   })
 })

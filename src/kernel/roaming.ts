@@ -39,8 +39,8 @@ export class Roaming {
     this.#settled.set(keyOf(desired), placeOf(desired))
   }
 
-  forget(key: Key): void {
-    this.#settled.delete(key)
+  forget(peer: Peer): void {
+    this.#settled.delete(keyOf(peer))
   }
 }
 

@@ -14,6 +14,10 @@ const BOUND = 64
 export class Unanswered {
   readonly #keys = new Set<Key>()
 
+  get any(): boolean {
+    return this.#keys.size > 0
+  }
+
   get full(): boolean {
     return this.#keys.size > BOUND
   }

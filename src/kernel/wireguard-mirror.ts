@@ -3,8 +3,8 @@
  * reading, after every change of ours, and from time to time; and only what differs is handed on.
  */
 
-import { type Entry, type Key, keyOf, type Link, linkKey, type Operation } from '../state.ts'
-import type { Cells } from './cells.ts'
+import type { Entry, Link, Operation } from '../state.ts'
+import type { Cell, Cells } from './cells.ts'
 import { diffEntry } from './diff.ts'
 import { Roaming } from './roaming.ts'
 import type { WireguardDevices } from './wireguard.ts'
@@ -58,12 +58,12 @@ export class WireguardMirror {
    */
   doubt(operations: readonly Operation[], failed: ReadonlySet<Operation>): void {
     for (const operation of operations) {
-      const { entry, actual, key, verb } = operation
+      const { entry, actual, verb } = operation
       if (entry.kind === 'link' && portOf(entry) !== portOf(actual))
         this.#moved.set(entry.name, performance.now())
       if (entry.kind !== 'peer') continue
       this.#doubtful = true
-      if (verb === 'delete') this.#roaming.forget(key)
+      if (verb === 'delete') this.#roaming.forget(entry)
       else if (!failed.has(operation)) this.#roaming.settle(entry)
     }
   }
@@ -72,26 +72,28 @@ export class WireguardMirror {
     return this.#doubtful || now >= this.#next
   }
 
-  /** What differs from what was last seen: entries as they are now, and keys of peers that are gone. */
-  async look(now: number): Promise<{ readonly entries: readonly Entry[]; readonly gone: readonly Key[] }> {
+  /** What differs from what was last seen: entries as they are now, and the cells of peers that are gone. */
+  async look(now: number): Promise<{ readonly entries: readonly Entry[]; readonly gone: readonly Cell[] }> {
     this.#doubtful = false
     this.#next = now + this.#interval
     const entries: Entry[] = []
-    const seen = new Set<Key>()
+    const seen = new Set<Cell | undefined>()
     for (const name of this.#devices.links) {
-      const link = this.#cells.get(linkKey(name))?.actual
+      const link = this.#cells.link(name)?.actual
       if (link?.kind !== 'link') continue
       for (const entry of await this.#read(link)) {
-        const key = keyOf(entry)
-        seen.add(key)
-        if (differ(key, this.#cells.get(key)?.actual, entry)) entries.push(entry)
+        const cell = this.#cells.get(entry)
+        seen.add(cell)
+        if (differ(cell?.actual, entry)) entries.push(entry)
       }
     }
-    const gone: Key[] = []
-    for (const { key, actual } of this.#cells.values()) {
-      if (actual?.kind === 'peer' && !seen.has(key)) gone.push(key)
+    const gone: Cell[] = []
+    for (const cell of this.#cells.values()) {
+      const { actual } = cell
+      if (actual?.kind !== 'peer' || seen.has(cell)) continue
+      gone.push(cell)
+      this.#roaming.forget(actual)
     }
-    for (const key of gone) this.#roaming.forget(key)
     return { entries, gone }
   }
 
@@ -101,7 +103,7 @@ export class WireguardMirror {
     if (facts === undefined) return [{ ...link, tunnel: undefined }]
     const moved = performance.now() - (this.#moved.get(link.name) ?? Number.NEGATIVE_INFINITY)
     const peers = facts.peers.map(({ peer, silence }) => {
-      const desired = this.#cells.get(keyOf(peer))?.desired
+      const desired = this.#cells.get(peer)?.desired
       // Read before anything is desired, as at the start, an endpoint is neither right nor wrong.
       if (desired?.kind !== 'peer') this.#doubtful = true
       const proof = silence !== undefined && silence < moved ? silence : undefined
@@ -112,8 +114,8 @@ export class WireguardMirror {
 }
 
 /** Either way round: who desires no tunnel is content with any. */
-function differ(key: Key, known: Entry | undefined, entry: Entry): boolean {
-  return diffEntry(key, known, entry) !== undefined || diffEntry(key, entry, known) !== undefined
+function differ(known: Entry | undefined, entry: Entry): boolean {
+  return diffEntry(known, entry) !== undefined || diffEntry(entry, known) !== undefined
 }
 
 function portOf(entry: Entry | undefined): number | undefined {

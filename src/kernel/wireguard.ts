@@ -160,7 +160,7 @@ export class WireguardDevices implements Disposable {
       }
     }
     const results: (Error | undefined)[] = changes.map(() => undefined)
-    for (const [i, error] of (await this.#connection.batch(requests)).entries()) {
+    for (const [i, error] of await this.#connection.batch(requests)) {
       const owner = owners[i]
       if (owner !== undefined) results[owner] ??= error
     }

@@ -73,8 +73,7 @@ export class Connection implements Disposable {
 
   /** @throws {NetlinkError} when the kernel refuses. */
   async request(request: Request): Promise<void> {
-    const [error] = await this.batch([request])
-    if (error !== undefined) throw error
+    for (const error of (await this.batch([request])).values()) throw error
   }
 
   /** The one object that a GET request asks for. @throws {NetlinkError} */
@@ -97,14 +96,17 @@ export class Connection implements Disposable {
   }
 
   /**
-   * Many requests in few datagrams; a failed one stops no other. Gives one result for each request, in their order.
+   * Many requests in few datagrams; a failed one stops no other. Gives the errors, each by the number of its request.
    * Gives way to other calls between datagrams. While the kernel works on a large one, the next requests are asked for:
    * they may be made as they are taken.
    */
-  async batch(requests: Iterable<Request>): Promise<(NetlinkError | undefined)[]> {
-    const results: (NetlinkError | undefined)[] = []
+  async batch(requests: Iterable<Request>): Promise<ReadonlyMap<number, NetlinkError>> {
+    const errors = new Map<number, NetlinkError>()
     let last: Promise<void> | undefined
+    let count = 0
     for (const datagram of datagrams(requests)) {
+      const first = count
+      count += datagram.length
       const sequence = this.#take(datagram.length)
       const bytes = encodeMessages(datagram.map(acknowledgedAtLast), sequence)
       await last
@@ -113,12 +115,12 @@ export class Connection implements Disposable {
         const sent = datagram.length < MANY_MESSAGES ? this.#socket.send(bytes) : this.#socket.deliver(bytes)
         begun.resolve()
         await sent
-        this.#collect(datagram, sequence, results)
+        this.#collect(datagram, sequence, (i, error) => errors.set(first + i, error))
       })
       await Promise.race([begun.promise, last])
     }
     await last
-    return results
+    return errors
   }
 
   close(): void {
@@ -137,15 +139,18 @@ export class Connection implements Disposable {
   }
 
   /** Errors come unasked; the acknowledgement of the last message says that no more of them will come. */
-  #collect(requests: readonly Request[], sequence: number, results: (NetlinkError | undefined)[]): void {
-    const first = results.length
+  #collect(
+    requests: readonly Request[],
+    sequence: number,
+    failed: (i: number, error: NetlinkError) => void,
+  ): void {
     const last = requests.length - 1
-    for (const _ of requests) results.push(undefined)
     for (;;) {
       for (const message of this.#answers()) {
         const index = (message.sequence - sequence) >>> 0
         if (message.type !== NLMSG_ERROR || index > last) continue
-        results[first + index] = decodeAck(message, requests[index]?.operation)
+        const error = decodeAck(message, requests[index]?.operation)
+        if (error !== undefined) failed(index, error)
         if (index === last) return
       }
     }

@@ -12,7 +12,7 @@ import type { Lease, LeaseKey } from '../lease/lease.ts'
 import type { LeaseSnapshot } from '../lease/registry.ts'
 import type { Logger } from '../log.ts'
 import type { FirewallReport } from '../masquerade/firewall.ts'
-import type { Entry, Failure, Key, Operation, Report } from '../state.ts'
+import { type Entry, type Failure, type Key, keyOf, type Operation, type Report } from '../state.ts'
 import { namesOf, Peers, type ShareOf } from './peers.ts'
 import { printable } from './printable.ts'
 import type { Counters, PeerState, Status } from './status.ts'
@@ -381,7 +381,7 @@ export class Journal {
   }
 
   #tellFailures(failures: readonly Failure[]): void {
-    const now = new Map<Key, Failure>(failures.map((failure) => [failure.operation.key, failure]))
+    const now = new Map<Key, Failure>(failures.map((failure) => [keyOf(failure.operation.entry), failure]))
     for (const key of this.#failures.keys()) {
       if (!now.has(key)) this.#say(key, '', () => this.#log.info(`${key} is as desired again`))
     }

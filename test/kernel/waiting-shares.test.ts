@@ -133,15 +133,15 @@ for (const family of ['inet', 'inet6'] as const) {
         async function (
           this: Connection,
           requests: Iterable<Request>,
-        ): Promise<(NetlinkError | undefined)[]> {
+        ): Promise<ReadonlyMap<number, NetlinkError>> {
           const some: Request[] = []
           for (const request of requests) {
             some.push(request)
             if (++taken === 1500) break
           }
-          const results = await batch.call(this, some)
+          const errors = await batch.call(this, some)
           if (taken === 1500) throw new AnswerLost('of one datagram')
-          return results
+          return errors
         },
       )
       const { error } = await reconciler.turn()

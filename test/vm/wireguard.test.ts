@@ -68,9 +68,7 @@ describe('a WireGuard device', { timeout: 120_000 }, () => {
   })
 
   async function change(device: Partial<WireguardDevice>): Promise<void> {
-    for (const error of await connection.batch(setWireguard(family, link, device))) {
-      if (error !== undefined) throw error
-    }
+    for (const error of (await connection.batch(setWireguard(family, link, device))).values()) throw error
   }
 
   async function read(by: WireguardLink = link): Promise<{ device: WireguardDevice; messages: number }> {
@@ -173,7 +171,9 @@ describe('a WireGuard device', { timeout: 120_000 }, () => {
       operation: 'WG_CMD_GET_DEVICE eth0',
     })
     await assert.rejects(read({ ifindex: 9999 }), { code: 'ENODEV' })
-    const [error] = await connection.batch(setWireguard(family, { name: 'eth0' }, { listenPort: PORT }))
+    const [error] = (
+      await connection.batch(setWireguard(family, { name: 'eth0' }, { listenPort: PORT }))
+    ).values()
     assert.equal(error?.message, 'WG_CMD_SET_DEVICE eth0: EOPNOTSUPP')
   })
 })

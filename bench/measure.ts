@@ -19,11 +19,11 @@ export interface Row {
   readonly samples: readonly number[]
 }
 
-/** Something that is to be reached, with what was measured: good when it is at most the bound. */
+/** Something that is to be reached, with what was measured: good when it is at most the bound, and told only without one. */
 export interface Claim {
   readonly what: string
   readonly measured: number
-  readonly bound: number
+  readonly bound?: number
 }
 
 export interface Measured {
@@ -100,6 +100,7 @@ export function formatResult({ bench, rows, claims }: Result): string {
   const table = `${styleText('bold', bench)}\n${formatTable(head, lines)}\n`
   if (claims.length === 0) return table
   const judged = claims.map(({ what, measured, bound }) => {
+    if (bound === undefined) return ['', what, figure(measured), '–']
     const mark = measured <= bound ? styleText('green', '✓') : styleText('red', '✗')
     return [mark, what, figure(measured), figure(bound)]
   })

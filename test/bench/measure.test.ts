@@ -23,6 +23,7 @@ const RESULT: Result = {
     { what: 'small', measured: 1.5, bound: 2 },
     { what: 'large', measured: 1234.5, bound: 2 },
     { what: 'unknown', measured: Number.NaN, bound: 2 },
+    { what: 'beside', measured: 3 },
   ],
 }
 
@@ -35,13 +36,14 @@ test('the middle, and the share below', () => {
   assert.ok(Number.isNaN(median([])))
 })
 
-test('a table says median, least and most; a claim whether it is reached', () => {
+test('a table says median, least and most; a claim whether it is reached, where it has a bound', () => {
   const lines = stripVTControlCharacters(formatResult(RESULT)).split('\n')
   assert.ok(lines.some((line) => /^static, 100 leases +tweed +150 +140 +170 +ms +3$/.test(line)))
   assert.ok(lines.some((line) => /^l3miss, 100 leases +floor +0\.3 +0\.25 +0\.35 +ms +2$/.test(line)))
   assert.ok(lines.some((line) => /^✓ +small +1\.5 +2$/.test(line)))
   assert.ok(lines.some((line) => /^✗ +large +1235 +2$/.test(line)))
   assert.ok(lines.some((line) => /^✗ +unknown +– +2$/.test(line)))
+  assert.ok(lines.some((line) => /^ +beside +3 +–$/.test(line)))
 })
 
 test('the picture has a line for each candidate in each mode, on scales of powers of ten', () => {

@@ -1,23 +1,28 @@
 /**
- * From the start of the process until everything is in the kernel, over N, in both modes; beside it the floor, and the
- * time of `etcdctl get --prefix` for the same keys.
+ * From the start of the process until everything is in the kernel, over N, in both modes; beside it the least that a
+ * program on Node takes, the floor, and the time of `etcdctl get --prefix` for the same keys.
  */
 
+import { ipBatch } from '../src/lab/command.ts'
 import { ETCD_PREFIX, ETCD_URL } from '../src/lab/registry.ts'
+import type { LabHost } from '../src/lab/topology.ts'
 import { Arrivals, checkArrived } from './arrivals.ts'
 import type { Bench, Options } from './bench.ts'
 import { type Claim, type Measured, medianOf, type Row } from './measure.ts'
-import { count, MODES, type Mode } from './network.ts'
+import { count, LINK, MODES, type Mode } from './network.ts'
 import { Agent, type Programs, timed } from './programs.ts'
 import { Stage } from './stage.ts'
 
 const ORDER = ['static', 'l3miss'] as const
 /** flanneld needs 10 s for 10,000 leases and minutes for more, and has no L3 misses since 0.9. */
 const MOST_FOR_PEER = 10_000
+/** Of the link that bare Node is given. */
+const LINK_INDEX = 1000
 
 export const convergence: Bench = {
   name: 'convergence',
-  summary: 'process start → everything programmed, over N, in both modes; with the floor and etcdctl',
+  summary:
+    'process start → everything programmed, over N, in both modes; with bare Node, the floor and etcdctl',
   run: (programs, options) =>
     Stage.with(1, options, async (stage): Promise<Measured> => {
       const rows: Row[] = []
@@ -47,6 +52,7 @@ async function measure(
   const takesPart = programs.peer !== undefined && mode === 'static' && peers <= MOST_FOR_PEER
   const candidates: Record<string, () => Promise<number>> = {
     tweed: () => agentRun(stage, programs, [programs.tweed, 'agent'], mode, peers),
+    'bare Node': () => bareRun(stage, programs, mode, peers),
     floor: () => floorRun(stage, programs, mode, peers),
     'etcdctl get': () => etcdctlRun(stage),
     ...(takesPart && { peer: () => agentRun(stage, programs, [programs.peer ?? ''], mode, peers) }),
@@ -72,6 +78,28 @@ async function agentRun(
 ): Promise<number> {
   const host = stage.host(0)
   await stage.renew(host)
+  return await untilArrived(programs, program, host, mode, peers)
+}
+
+/** On a link like that of `floor.c`. */
+async function bareRun(stage: Stage, programs: Programs, mode: Mode, peers: number): Promise<number> {
+  const host = stage.host(0)
+  await stage.renew(host)
+  await ipBatch(host.namespace, [
+    `link add ${LINK} index ${LINK_INDEX} mtu 1450 type vxlan id 1 dev eth0 dstport 8472 nolearning`,
+    `address add 10.255.255.0/32 dev ${LINK}`,
+    `link set ${LINK} up`,
+  ])
+  return await untilArrived(programs, [...programs.bare, mode, `${LINK_INDEX}`], host, mode, peers)
+}
+
+async function untilArrived(
+  programs: Programs,
+  program: readonly string[],
+  host: LabHost,
+  mode: Mode,
+  peers: number,
+): Promise<number> {
   const arrivals = await Arrivals.watch(programs, host, mode, peers)
   const began = process.hrtime.bigint()
   const agent = Agent.start(program, host)
@@ -107,6 +135,10 @@ function claims(rows: readonly Row[], leases: readonly number[]): Claim[] {
         what: `${caseName(mode, peers)}: tweed / (floor + etcdctl get)`,
         measured: of(peers, 'tweed') / sum,
         bound: 2,
+      })
+      all.push({
+        what: `${caseName(mode, peers)}: bare Node / (floor + etcdctl get)`,
+        measured: of(peers, 'bare Node') / sum,
       })
     }
     const growth = of(40_000, 'tweed') / of(10_000, 'tweed')

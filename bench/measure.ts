@@ -12,7 +12,7 @@ import { VERSION } from '../src/version.ts'
 export interface Row {
   /** What was asked of it: `static, 10,000 leases`. */
   readonly case: string
-  /** `tweed`, `floor`, `etcdctl get`, `peer` … */
+  /** `tweed`, `bare Node`, `floor`, `etcdctl get`, `peer` … */
   readonly candidate: string
   /** `ms`, `MiB`, `Gbit/s` … */
   readonly unit: string

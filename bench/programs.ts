@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
 import { run } from '../src/lab/command.ts'
 import { ETCD_PREFIX, ETCD_URL } from '../src/lab/registry.ts'
 import type { LabHost, Namespace } from '../src/lab/topology.ts'
@@ -23,6 +24,8 @@ const OWN_FILES = ['unshare', '--mount', 'sh', '-c', MOUNT, 'sh']
 
 export interface Programs {
   readonly tweed: string
+  /** The words that start it, on the Node and with the flags of `bin/tweed`; its own arguments follow. */
+  readonly bare: readonly string[]
   readonly floor: string
   readonly arrivals: string
   readonly answer: string
@@ -43,7 +46,9 @@ export async function withPrograms<T>(
       return binary
     }
     const [floor, arrivals] = [await compile('floor'), await compile('arrivals')]
-    return await work({ tweed: await bundle(folder), floor, arrivals, answer: await compile('answer'), peer })
+    const answer = await compile('answer')
+    const [tweed, bare] = [await bundle(folder), await bundleBare(folder)]
+    return await work({ tweed, bare, floor, arrivals, answer, peer })
   } finally {
     rmSync(folder, { recursive: true })
   }
@@ -57,6 +62,27 @@ async function bundle(folder: string): Promise<string> {
     cpSync(join(ROOT, part), join(root, part), { recursive: true })
   }
   return join(root, 'bin/tweed')
+}
+
+/**
+ * One CommonJS file, in which Node's own modules are required, as they are in tweed's bundle; beside that, from where it
+ * finds the same addon.
+ */
+async function bundleBare(folder: string): Promise<string[]> {
+  const main = join(folder, 'package/lib/bare.cjs')
+  await build({
+    entryPoints: [join(ROOT, 'bench/bare.ts')],
+    outfile: main,
+    bundle: true,
+    platform: 'node',
+    target: 'node22.18',
+    banner: { js: "const urlOfBundle = require('node:url').pathToFileURL(__filename)" },
+    define: { 'import.meta.url': 'urlOfBundle' },
+  })
+  const launcher = readFileSync(join(ROOT, 'bin/tweed'), 'utf8')
+  const [, variable = '', flags] = /^export (\S+)\nexec "\$node" (.+) "\$main" "\$@"$/m.exec(launcher) ?? []
+  if (flags === undefined) throw new Error('bin/tweed does not end with Node and its flags')
+  return ['env', variable, process.execPath, ...flags.split(' '), main]
 }
 
 /** An agent, whosoever it is, on a host of the stage. */

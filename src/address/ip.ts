@@ -101,15 +101,15 @@ const DOT = '.'.charCodeAt(0)
 const GROUP = /^[0-9a-fA-F]{1,4}$/
 
 /**
- * The 32 bits of an IPv4 address; undefined for any other text. Character by character and without an array, because
+ * The 32 bits of an IPv4 address, which ends where the text does or before; undefined for any other text. Character by character and without an array, because
  * with tens of thousands of leases a start spends its time here.
  */
-export function ipv4Bits(text: string): number | undefined {
+export function ipv4Bits(text: string, end = text.length): number | undefined {
   let bits = 0
   let octets = 0
   let digits = 0
   let value = 0
-  for (let i = 0; i < text.length; i++) {
+  for (let i = 0; i < end; i++) {
     const char = text.charCodeAt(i)
     if (char === DOT) {
       if (digits === 0 || octets === 3) return undefined

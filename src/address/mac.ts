@@ -41,7 +41,7 @@ function hexDigit(text: string, at: number): number {
 
 /** The group bit (IEEE 802): multicast and broadcast. Such a MAC can be no host's own. */
 export function isGroupMac(mac: Mac): boolean {
-  return (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1
+  return (hexDigit(mac, 1) & 1) === 1
 }
 
 /** A locally administered unicast MAC out of 6 random bytes, as flannel makes one for a VTEP. */

@@ -53,17 +53,16 @@ export class PrefixMap<V> {
 
   /** The values of every prefix that shares an address with this one, itself included: first those that cover it. */
   overlapping(prefix: Prefix): V[] {
+    const tables = this.#tables[prefixFamily(prefix)]
     const length = prefixLength(prefix)
-    const covering: V[] = []
-    const covered: V[] = []
-    for (const [other, table] of this.#tables[prefixFamily(prefix)]) {
-      if (other > length) collect(prefix, other, table, covered)
-      else {
-        const value = table.get(other === length ? prefix : prefixOf(prefixBase(prefix), other))
-        if (value !== undefined) covering.push(value)
-      }
+    const found: V[] = []
+    for (const [other, table] of tables) {
+      if (other > length) continue
+      const value = table.get(other === length ? prefix : prefixOf(prefixBase(prefix), other))
+      if (value !== undefined) found.push(value)
     }
-    return [...covering, ...covered]
+    for (const [other, table] of tables) if (other > length) collect(prefix, other, table, found)
+    return found
   }
 }
 

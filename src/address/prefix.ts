@@ -81,17 +81,18 @@ export function prefixEnd(prefix: Prefix): bigint {
 }
 
 export function prefixContains(prefix: Prefix, ip: Ip): boolean {
-  return agree(prefixBase(prefix), ip, prefixLength(prefix))
+  return agree(prefix, ip, prefixLength(prefix))
 }
 
 /** Whether every address of `inner` is in `outer`. */
 export function prefixCovers(outer: Prefix, inner: Prefix): boolean {
-  return prefixLength(outer) <= prefixLength(inner) && prefixContains(outer, prefixBase(inner))
+  const length = prefixLength(outer)
+  return length <= prefixLength(inner) && agree(outer, inner, length)
 }
 
 /** Whether two prefixes share an address. Of two prefixes that do, one covers the other. */
 export function prefixesOverlap(a: Prefix, b: Prefix): boolean {
-  return agree(prefixBase(a), prefixBase(b), Math.min(prefixLength(a), prefixLength(b)))
+  return agree(a, b, Math.min(prefixLength(a), prefixLength(b)))
 }
 
 /** The prefixes of that length that it is made of, in order. */
@@ -102,6 +103,11 @@ export function* subPrefixes(prefix: Prefix, length: number): Generator<Prefix> 
   for (let base = ipToNumber(prefixBase(prefix)); base <= end; base += size) {
     yield `${ipFromNumber(base, family)}/${length}` as Prefix
   }
+}
+
+function endOfBase(text: Ip | Prefix): number {
+  const slash = text.indexOf('/')
+  return slash < 0 ? text.length : slash
 }
 
 /** Sets the bits after the first `length` to zero. Returns whether one was not. */
@@ -116,14 +122,14 @@ function mask(bytes: Uint8Array, length: number): boolean {
   return changed
 }
 
-/** Whether two addresses are of one family and begin with the same `length` bits. */
-function agree(a: Ip, b: Ip, length: number): boolean {
-  const bits = ipv4Bits(a)
-  const others = ipv4Bits(b)
+/** Whether two addresses, or the first ones of prefixes, are of one family and begin with the same `length` bits. */
+function agree(a: Ip | Prefix, b: Ip | Prefix, length: number): boolean {
+  const bits = ipv4Bits(a, endOfBase(a))
+  const others = ipv4Bits(b, endOfBase(b))
   if (bits !== undefined && others !== undefined)
     return length === 0 || (bits ^ others) >>> (32 - length) === 0
   if (bits !== others) return false
-  const [first, second] = [ipBytes(a), ipBytes(b)]
+  const [first, second] = [ipBytes(a.slice(0, endOfBase(a)) as Ip), ipBytes(b.slice(0, endOfBase(b)) as Ip)]
   mask(first, length)
   mask(second, length)
   return first.every((byte, i) => byte === second[i])

@@ -108,10 +108,15 @@ export interface CompanionStep {
   readonly error: string
 }
 
-/** `claims` are exclusive: two leases that claim the same name with different values contradict each other. */
-export type Verdict =
-  | { readonly claims: readonly { readonly name: string; readonly value: string }[] }
-  | { readonly refused: string }
+/** Exclusive: two leases that claim the same name of a kind with different values contradict each other. */
+export interface Claim {
+  /** `VtepMAC` */
+  readonly kind: string
+  readonly name: string
+  readonly value: string
+}
+
+export type Verdict = { readonly claims: readonly Claim[] } | { readonly refused: string }
 
 /** A backend that is made of the config and the host's facts alone. */
 export type BackendFactory = (config: NetworkConfig, host: HostFacts) => Backend

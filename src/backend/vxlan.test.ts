@@ -249,8 +249,8 @@ describe('both families', () => {
     ])
     assert.deepEqual(plan.judge(dualLease(11)), {
       claims: [
-        { name: 'VtepMAC 02:00:00:00:00:0b', value: '192.168.1.11' },
-        { name: 'IPv6 VtepMAC 02:00:00:00:06:0b', value: 'fd00::11' },
+        { kind: 'VtepMAC', name: '02:00:00:00:00:0b', value: '192.168.1.11' },
+        { kind: 'IPv6 VtepMAC', name: '02:00:00:00:06:0b', value: 'fd00::11' },
       ],
     })
   })
@@ -334,7 +334,7 @@ test('a link that an earlier VNI left in our network is ours to remove, that of 
 describe('the data of a peer', () => {
   test('is good without a VNI, as flannel 0.5 writes it', () => {
     assert.deepEqual(backend().judge(lease(11, { VtepMAC: '02:00:00:00:00:0B' })), {
-      claims: [{ name: 'VtepMAC 02:00:00:00:00:0b', value: '192.168.1.11' }],
+      claims: [{ kind: 'VtepMAC', name: '02:00:00:00:00:0b', value: '192.168.1.11' }],
     })
   })
 

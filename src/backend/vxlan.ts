@@ -19,7 +19,7 @@ import { type Prefix, prefixBase } from '../address/prefix.ts'
 import { ConfigError, type NetworkConfig } from '../config/network-config.ts'
 import type { Lease } from '../lease/lease.ts'
 import type { Answer, Entry, Link, Share } from '../state.ts'
-import { type Backend, FAMILY_NAMES, type HostFacts, NOTHING, type Verdict } from './backend.ts'
+import { type Backend, type Claim, FAMILY_NAMES, type HostFacts, NOTHING, type Verdict } from './backend.ts'
 import { DirectPeers } from './direct.ts'
 import { requireAddress, scopeOf } from './links.ts'
 import { routeTo } from './routes.ts'
@@ -190,7 +190,7 @@ function vtepMac(name: string, publicIp: Ip): Mac {
  * MAC stands for one host: with another public IP it would take the other host's packets.
  */
 function judge(lease: Lease, vteps: readonly Vtep[]): Verdict {
-  const claims: { name: string; value: string }[] = []
+  const claims: Claim[] = []
   const lacks: string[] = []
   for (const { family, mac: ownMac } of vteps) {
     const name = FAMILY_NAMES[family]
@@ -202,10 +202,7 @@ function judge(lease: Lease, vteps: readonly Vtep[]): Verdict {
       try {
         const mac = readMac(family, data)
         if (mac === ownMac) return { refused: `VtepMAC ${mac} is our own` }
-        claims.push({
-          name: [family === 'inet' ? 'VtepMAC' : 'IPv6 VtepMAC', mac].join(' '),
-          value: publicIp,
-        })
+        claims.push({ kind: family === 'inet' ? 'VtepMAC' : 'IPv6 VtepMAC', name: mac, value: publicIp })
       } catch (error) {
         if (error instanceof AddressError) return { refused: error.message }
         throw error

@@ -174,7 +174,7 @@ describe('a Mode with one device', () => {
     const two = { ...PEER, backendData: { ...PEER.backendData, inet6: { PublicKey: OWN } } }
     assert.match(String(Object.values(plan.judge(two))), /different PublicKeys/)
     assert.deepEqual(plan.judge(PEER), {
-      claims: [{ name: `PublicKey ${KEY}`, value: 'fd00::11 port 51820' }],
+      claims: [{ kind: 'PublicKey', name: KEY, value: 'fd00::11 port 51820' }],
     })
   })
 })
@@ -183,8 +183,8 @@ describe('a lease', () => {
   test('claims its key for the place where it is', () => {
     assert.deepEqual(backend({}, DUAL).judge(PEER), {
       claims: [
-        { name: `PublicKey ${KEY}`, value: '192.168.1.11 port 51820' },
-        { name: `IPv6 PublicKey ${KEY}`, value: 'fd00::11 port 51821' },
+        { kind: 'PublicKey', name: KEY, value: '192.168.1.11 port 51820' },
+        { kind: 'IPv6 PublicKey', name: KEY, value: 'fd00::11 port 51821' },
       ],
     })
   })

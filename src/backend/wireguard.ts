@@ -225,7 +225,8 @@ function judge(
     if (ends.length === 0) return { refused: families.map((family) => lack(family, lease)).join(', ') }
     if (ends.some(({ publicKey }) => publicKey === own)) return { refused: `PublicKey ${own} is our own` }
     const claims = ends.map(({ device, publicKey, endpoint, port }) => ({
-      name: device.link.name === NAMES.inet ? `PublicKey ${publicKey}` : `IPv6 PublicKey ${publicKey}`,
+      kind: device.link.name === NAMES.inet ? 'PublicKey' : 'IPv6 PublicKey',
+      name: publicKey,
       value: `${endpoint} port ${port}`,
     }))
     return { claims }

@@ -91,8 +91,8 @@ export class Desired {
     const { link, gateway } = route
     if (this.#ids === undefined || link === undefined || gateway === undefined) return route
     if (link === this.#underlay) return route
-    const id = this.#ids.use(link, gateway)
-    if (this.#cells.nexthop(id)?.desired === undefined) {
+    const { id, users } = this.#ids.use(link, gateway)
+    if (users === 1) {
       const nexthop: Entry = { kind: 'nexthop', id, link, gateway }
       this.#put(this.#cells.at(nexthop), nexthop, touched)
     }

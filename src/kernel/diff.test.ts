@@ -17,7 +17,7 @@ function play(state: Map<Key, Entry>, { verb, entry }: Operation): void {
   for (const [key, other] of state) if ('link' in other && other.link === entry.name) state.delete(key)
 }
 
-function diff(desired: KernelState, actual: KernelState): Operation[] {
+function diff(desired: KernelState, actual: KernelState): readonly Operation[] {
   const keys = new Set([...desired.keys(), ...actual.keys()])
   return orderOperations([...keys].flatMap((key) => diffEntry(desired.get(key), actual.get(key)) ?? []))
 }

@@ -71,7 +71,8 @@ function blocksGateway(desired: Entry, actual: Entry): boolean {
 }
 
 /** Buckets and not a sort: at a start there are hundreds of thousands. */
-export function orderOperations(operations: readonly Operation[]): Operation[] {
+export function orderOperations(operations: readonly Operation[]): readonly Operation[] {
+  if (operations.length < 2) return operations
   const ranks: Operation[][] = Array.from({ length: 1 + 2 * KINDS }, () => [])
   for (const operation of operations) ranks[rank(operation)]?.push(operation)
   return ranks.flat()

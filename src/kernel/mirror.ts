@@ -124,6 +124,12 @@ export class Mirror {
     this.#addressesDoubtful = true
   }
 
+  /** Whether something must be read before it is believed, and not all. */
+  get doubtful(): boolean {
+    const checksums = this.#checksums !== undefined && this.#checksumsDoubtful
+    return checksums || this.#addressesDoubtful || this.#wireguard?.isDue(performance.now()) === true
+  }
+
   /** Reads what alone is in doubt. Returns the cells that were read. @throws {NetlinkError} */
   async readDoubtful(connection: Connection): Promise<Set<Cell>> {
     const read = new Set<Cell>()

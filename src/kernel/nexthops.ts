@@ -13,43 +13,48 @@ import type { Ip } from '../address/ip.ts'
 /** First id of our range: 84, our protocol number, in the high byte. */
 const FIRST_ID = 84 * 2 ** 24
 
+/** The id of a gateway, and how many routes go through it. */
+interface Given {
+  readonly id: number
+  users: number
+}
+
 export class NexthopIds {
   /** By link and gateway. */
-  readonly #given = new Map<string, Map<Ip, { id: number; users: number }>>()
-  readonly #taken = new Set<number>()
+  readonly #given = new Map<string, Map<Ip, Given>>()
+  /** Ids that were found in the kernel. Those that were given by ourselves lie below the next one. */
+  readonly #found = new Set<number>()
   #next = FIRST_ID
 
   /** An object of ours that the kernel holds: its gateway keeps this id. */
   keep(id: number, link: string, gateway: Ip): void {
     const gateways = this.#gateways(link)
     if (!gateways.has(gateway)) gateways.set(gateway, { id, users: 0 })
-    this.#taken.add(id)
+    this.#found.add(id)
   }
 
   /** An object of somebody else's. Returns whether we had given the id to a gateway of ours, which now needs another. */
   avoid(id: number): boolean {
     if (id < FIRST_ID) return false
-    if (!this.#taken.has(id)) {
-      this.#taken.add(id)
-      return false
-    }
+    const isNew = id >= this.#next && !this.#found.has(id)
+    this.#found.add(id)
+    if (isNew) return false
     for (const gateways of this.#given.values()) {
       for (const [gateway, given] of gateways) if (given.id === id) return gateways.delete(gateway)
     }
     return false
   }
 
-  /** The id for one more route through the gateway. */
-  use(link: string, gateway: Ip): number {
+  /** The id for one more route through the gateway; with one user it is the first. */
+  use(link: string, gateway: Ip): Readonly<Given> {
     const gateways = this.#gateways(link)
-    const given = gateways.get(gateway)
-    if (given !== undefined) {
-      given.users++
-      return given.id
+    let given = gateways.get(gateway)
+    if (given === undefined) {
+      given = { id: this.#free(), users: 0 }
+      gateways.set(gateway, given)
     }
-    const id = this.#free()
-    gateways.set(gateway, { id, users: 1 })
-    return id
+    given.users++
+    return given
   }
 
   /** One route less through the gateway. Returns the id when it was the last: then the object is to go. */
@@ -58,11 +63,11 @@ export class NexthopIds {
     const given = gateways.get(gateway)
     if (given === undefined || --given.users > 0) return undefined
     gateways.delete(gateway)
-    this.#taken.delete(given.id)
+    this.#found.delete(given.id)
     return given.id
   }
 
-  #gateways(link: string): Map<Ip, { id: number; users: number }> {
+  #gateways(link: string): Map<Ip, Given> {
     let gateways = this.#given.get(link)
     if (gateways === undefined) {
       gateways = new Map()
@@ -72,8 +77,7 @@ export class NexthopIds {
   }
 
   #free(): number {
-    while (this.#taken.has(this.#next)) this.#next++
-    this.#taken.add(this.#next)
+    while (this.#found.has(this.#next)) this.#next++
     return this.#next++
   }
 }

@@ -257,6 +257,7 @@ export class Reconciler implements Disposable {
     if (this.#mirror.underlay.takeChange()) this.#retries.hurry()
     for (const entry of this.#retries.due(performance.now())) this.#due.add(this.#cell(entry))
     if (!this.#mirror.stale) {
+      if (!this.#mirror.doubtful) return
       for (const cell of await this.#mirror.readDoubtful(this.#connection)) this.#due.add(cell)
       return
     }
@@ -298,7 +299,7 @@ export class Reconciler implements Disposable {
   }
 
   /** For all but links, in the order in which they are to be applied. */
-  #steps(cells: Iterable<Cell>, turn: Turn): Operation[] {
+  #steps(cells: Iterable<Cell>, turn: Turn): readonly Operation[] {
     const operations: Operation[] = []
     const forwarded = new Set<Key>()
     for (const cell of cells) {

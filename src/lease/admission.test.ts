@@ -33,7 +33,7 @@ const rules: AdmissionRules = {
   backendType: 'vxlan',
   judge({ backendData, publicIps }) {
     if (backendData.inet === 'bad') return { refused: 'VtepMAC is bad' }
-    return { claims: [{ name: `MAC ${String(backendData.inet)}`, value: `${publicIps.inet}` }] }
+    return { claims: [{ kind: 'MAC', name: String(backendData.inet), value: `${publicIps.inet}` }] }
   },
 }
 

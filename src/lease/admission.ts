@@ -10,7 +10,7 @@
 
 import { FAMILIES } from '../address/ip.ts'
 import { PrefixMap } from '../address/prefix-map.ts'
-import { Claims } from './claims.ts'
+import { type Claim, Claims, textOf } from './claims.ts'
 import { type AdmissionRules, type Candidate, candidateOf, judgeAlone, type Outcome } from './judge.ts'
 import type { Lease, LeaseKey } from './lease.ts'
 import type { LeaseSnapshot } from './registry.ts'
@@ -115,22 +115,26 @@ export class Admission {
         for (const each of Object.values(older.subnets)) subnets.set(each, older.key)
       }
     }
-    const contested = claims.filter(({ name }) => this.#claims.isContested(name))
-    for (const { name } of contested) {
-      if (!this.#holders.has(name)) this.#holders.set(name, this.#holderOf(name))
+    const contested = claims.filter((claim) => this.#claims.isContested(claim))
+    for (const claim of contested) {
+      const name = textOf(claim)
+      if (!this.#holders.has(name)) this.#holders.set(name, this.#holderOf(claim))
     }
     const reason = contradiction(candidate, subnets, this.#holders)
     if (reason !== undefined) return reason
-    for (const { name, value } of contested) {
-      if (this.#holders.get(name) === undefined) this.#holders.set(name, { value, key: lease.key })
+    for (const claim of contested) {
+      const name = textOf(claim)
+      if (this.#holders.get(name) === undefined)
+        this.#holders.set(name, { value: claim.value, key: lease.key })
     }
     return undefined
   }
 
-  #holderOf(name: string): Claimant | undefined {
-    const lease = this.#admittedOf(this.#claims.contestants(name))
+  #holderOf(wanted: Claim): Claimant | undefined {
+    const lease = this.#admittedOf(this.#claims.contestants(wanted))
     if (lease === undefined) return undefined
-    const claim = candidateOf(lease, this.#rules).claims.find((each) => each.name === name)
+    const name = textOf(wanted)
+    const claim = candidateOf(lease, this.#rules).claims.find((each) => textOf(each) === name)
     return claim && { value: claim.value, key: lease.key }
   }
 
@@ -157,7 +161,7 @@ export class Admission {
     }
     for (const claim of claims) {
       this.#claims.add(claim, key)
-      meets ||= this.#claims.isContested(claim.name)
+      meets ||= this.#claims.isContested(claim)
     }
     return meets
   }
@@ -205,10 +209,11 @@ export class Admission {
     for (const subnet of Object.values(lease.subnets)) {
       for (const keys of this.#subnets.overlapping(subnet)) for (const key of keys) rivals.add(key)
     }
-    for (const { name } of claims) {
+    for (const claim of claims) {
+      const name = textOf(claim)
       if (looked.has(name)) continue
       looked.add(name)
-      for (const key of this.#claims.contestants(name)) rivals.add(key)
+      for (const key of this.#claims.contestants(claim)) rivals.add(key)
     }
     rivals.delete(lease.key)
     return [...rivals]
@@ -257,7 +262,10 @@ function* decide(
     yield { lease, reason }
     if (reason !== undefined) continue
     for (const subnet of Object.values(lease.subnets)) subnets.set(subnet, lease.key)
-    for (const { name, value } of claims) if (!holders.has(name)) holders.set(name, { value, key: lease.key })
+    for (const claim of claims) {
+      const name = textOf(claim)
+      if (!holders.has(name)) holders.set(name, { value: claim.value, key: lease.key })
+    }
   }
 }
 
@@ -276,7 +284,10 @@ function contradiction(
     const [older] = subnets.overlapping(subnet).sort()
     if (older !== undefined) return `${subnet} overlaps the older lease ${older}`
   }
-  for (const { name, value } of claims) {
+  // As a rule there is nobody, and no name is put together.
+  for (const claim of holders.size === 0 ? [] : claims) {
+    const name = textOf(claim)
+    const { value } = claim
     const holder = holders.get(name)
     if (holder === undefined || holder.value === value) continue
     return `${name} at ${value} is that of the older lease ${holder.key} at ${holder.value}`

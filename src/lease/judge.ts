@@ -93,18 +93,19 @@ function unusable(ip: Ip): string | undefined {
   return ip === '255.255.255.255' ? 'the broadcast' : undefined
 }
 
+function hasPart({ subnets, publicIps, backendData }: Lease, family: Family): boolean {
+  return (subnets[family] ?? publicIps[family] ?? backendData[family]) !== undefined
+}
+
 /** Without what belongs to families that our network does not have: no backend is tempted to program it. */
 function restrict(lease: Lease, ranges: PerFamily<SubnetRange>): Lease {
+  let foreign = false
+  for (const family of FAMILIES) foreign ||= ranges[family] === undefined && hasPart(lease, family)
+  if (!foreign) return lease
   const cut = <T>({ inet, inet6 }: PerFamily<T>): PerFamily<T> => ({
     ...(inet !== undefined && ranges.inet !== undefined && { inet }),
     ...(inet6 !== undefined && ranges.inet6 !== undefined && { inet6 }),
   })
-  const foreignFamily = FAMILIES.some(
-    (family) =>
-      ranges[family] === undefined &&
-      (lease.subnets[family] ?? lease.publicIps[family] ?? lease.backendData[family]) !== undefined,
-  )
-  if (!foreignFamily) return lease
   const { subnets, publicIps, backendData } = lease
   return { ...lease, subnets: cut(subnets), publicIps: cut(publicIps), backendData: cut(backendData) }
 }

@@ -183,11 +183,12 @@ export class Connection implements Disposable {
     }
   }
 
-  #answers(): Message[] {
-    const messages = receive(this.#socket, DUMP_SLOT, ANSWER_TIMEOUT)
-    if (messages === 'overrun') throw new AnswerLost('the receive buffer overran: answers are lost')
-    if (messages.length === 0) throw new AnswerLost(`the kernel did not answer within ${ANSWER_TIMEOUT} ms`)
-    return messages
+  #answers(): readonly Message[] {
+    const received = receive(this.#socket, DUMP_SLOT, ANSWER_TIMEOUT)
+    if (received === 'overrun') throw new AnswerLost('the receive buffer overran: answers are lost')
+    if (received.datagrams === 0)
+      throw new AnswerLost(`the kernel did not answer within ${ANSWER_TIMEOUT} ms`)
+    return received.messages
   }
 
   #take(count: number): number {
@@ -217,6 +218,8 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
   readonly #signal: AbortSignal | undefined
   readonly #close = (): void => this.close()
   #closed = false
+  /** Whether the last answer was as large as it can be: then there may be more to receive. */
+  #more = false
 
   private constructor(socket: Socket, signal: AbortSignal | undefined) {
     this.#socket = socket
@@ -237,8 +240,8 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
     const events: SubscriptionEvent[] = []
     for (;;) {
       const event = this.#next()
-      if (event === undefined) return events
-      events.push(event)
+      if (event !== undefined) events.push(event)
+      if (event === undefined || !this.#more) return events
     }
   }
 
@@ -269,9 +272,10 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
   }
 
   #next(): SubscriptionEvent | undefined {
-    const messages = receive(this.#socket, NOTIFICATION_SLOT, 0)
-    if (messages === 'overrun') return { kind: 'overrun' }
-    return messages.length === 0 ? undefined : { kind: 'messages', messages }
+    const received = receive(this.#socket, NOTIFICATION_SLOT, 0)
+    this.#more = received === 'overrun' || received.datagrams === SLOTS.length / NOTIFICATION_SLOT
+    if (received === 'overrun') return { kind: 'overrun' }
+    return received.datagrams === 0 ? undefined : { kind: 'messages', messages: received.messages }
   }
 }
 
@@ -298,6 +302,13 @@ function* datagrams(requests: Iterable<Request>): Generator<Request[]> {
   if (datagram.length > 0) yield datagram
 }
 
+interface Received {
+  readonly datagrams: number
+  readonly messages: readonly Message[]
+}
+
+const NOTHING: Received = { datagrams: 0, messages: [] }
+
 /**
  * The messages that are queued, as far as they fit. A datagram that was cut off is an overrun too: something is lost.
  *
@@ -305,24 +316,29 @@ function* datagrams(requests: Iterable<Request>): Generator<Request[]> {
  * emptied (NETLINK_S_CONGESTED). So the queue is emptied before the overrun is told: what happens later than that is
  * received, or is another overrun. What was queued is no loss, it is older than the dump that must follow.
  */
-function receive(socket: Socket, slotSize: number, timeout: number): Message[] | 'overrun' {
-  const messages = receiveOnce(socket, slotSize, timeout)
-  if (messages !== 'overrun') return messages
+function receive(socket: Socket, slotSize: number, timeout: number): Received | 'overrun' {
+  const received = receiveOnce(socket, slotSize, timeout)
+  if (received !== 'overrun') return received
   while (socket.receive(SLOTS, slotSize, LENGTHS, 0) !== 0);
   return 'overrun'
 }
 
-/** In bytes of their own, since the slots are used again. */
-function receiveOnce(socket: Socket, slotSize: number, timeout: number): Message[] | 'overrun' {
-  const count = socket.receive(SLOTS, slotSize, LENGTHS, timeout)
-  if (count === 'overrun') return 'overrun'
-  const lengths = LENGTHS.subarray(0, count)
-  if (lengths.some((length) => length > slotSize)) return 'overrun'
-  const bytes = new Uint8Array(lengths.reduce((sum, length) => sum + align(length), 0))
-  let start = 0
-  for (const [i, length] of lengths.entries()) {
+/** In bytes of their own, since the slots are used again. Without a closure: a packet waits while a miss is received. */
+function receiveOnce(socket: Socket, slotSize: number, timeout: number): Received | 'overrun' {
+  const datagrams = socket.receive(SLOTS, slotSize, LENGTHS, timeout)
+  if (datagrams === 'overrun') return 'overrun'
+  if (datagrams === 0) return NOTHING
+  let size = 0
+  for (let i = 0; i < datagrams; i++) {
+    const length = LENGTHS[i] ?? 0
+    if (length > slotSize) return 'overrun'
+    size += align(length)
+  }
+  const bytes = new Uint8Array(size)
+  for (let i = 0, start = 0; i < datagrams; i++) {
+    const length = LENGTHS[i] ?? 0
     bytes.set(SLOTS.subarray(i * slotSize, i * slotSize + length), start)
     start += align(length)
   }
-  return splitMessages(bytes)
+  return { datagrams, messages: splitMessages(bytes) }
 }

@@ -32,7 +32,8 @@ export interface Contents<E extends Entry = Entry> {
 /** @throws {LeaseError} */
 export function decodeEntry({ key, value, expires, created }: Entry): Lease {
   const subnets = parseLeaseKey(key)
-  return { ...decodeLeaseValue(value), key: formatLeaseKey(subnets), subnets, expires, created }
+  const { publicIps, backendType, backendData } = decodeLeaseValue(value)
+  return { publicIps, backendType, backendData, key: formatLeaseKey(subnets), subnets, expires, created }
 }
 
 /** The lease, or the reason why there is none. */

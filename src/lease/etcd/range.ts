@@ -38,16 +38,26 @@ export class WireError extends Error {
 const VARINT = 0
 const LENGTH_DELIMITED = 2
 
+/** The two halves of a number of 64 bits: arithmetic on bigints is slow, and makes one with each step. */
+const HALVES = new Uint32Array(2)
+const WHOLE = new BigInt64Array(HALVES.buffer)
+const [LOW, HIGH] = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1 ? [0, 1] : [1, 0]
+
 /** A cursor over protobuf's wire format. */
 class Wire {
   readonly bytes: Buffer
-  at: number
-  readonly end: number
+  at = 0
+  end = 0
   field = 0
   type = 0
 
   constructor(bytes: Buffer, at = 0, end = bytes.length) {
     this.bytes = bytes
+    this.begin(at, end)
+  }
+
+  /** Another part of the same bytes. */
+  begin(at: number, end: number): void {
     this.at = at
     this.end = end
   }
@@ -74,12 +84,20 @@ class Wire {
 
   /** A varint of up to 64 bits; negative ones of int64 too. */
   bigint(): bigint {
-    const parts = [0, 0, 0]
+    let low = 0
+    let high = 0
     for (let bits = 0; this.at < this.end && bits < 70; bits += 7) {
       const byte = this.bytes[this.at++] ?? 0
-      const part = Math.trunc(bits / 28)
-      parts[part] = (parts[part] ?? 0) | ((byte & 0x7f) << (bits % 28))
-      if (byte < 0x80) return BigInt.asIntN(64, join(parts))
+      const part = byte & 0x7f
+      if (bits < 32) low |= part << bits
+      // What the lower half has no room for; of the last byte, the one bit that there is room for.
+      if (bits >= 32) high |= part << (bits - 32)
+      else if (bits > 25) high |= part >>> (32 - bits)
+      if (byte < 0x80) {
+        HALVES[LOW] = low
+        HALVES[HIGH] = high
+        return WHOLE[0] ?? 0n
+      }
     }
     throw new WireError(`a number without an end at byte ${this.at}`)
   }
@@ -106,11 +124,6 @@ class Wire {
   }
 }
 
-/** Of 28 bits each, the lowest first: arithmetic on bigints is slow. */
-function join([low = 0, middle = 0, high = 0]: readonly number[]): bigint {
-  return (BigInt(high) << 56n) | (BigInt(middle) << 28n) | BigInt(low)
-}
-
 /** Finds the parts, and decodes none: the next page can be asked for before this one is worked on. @throws {WireError} */
 export function splitPage(bytes: Buffer): Page {
   const wire = new Wire(bytes)
@@ -131,7 +144,11 @@ export function splitPage(bytes: Buffer): Page {
 
 /** @param seen Milliseconds since the epoch. @throws {WireError} */
 export function* readPairs({ bytes, pairs }: Page, seen: number): Generator<Stored> {
-  for (let i = 0; i < pairs.length; i += 2) yield readPair(new Wire(bytes, pairs[i], pairs[i + 1]), seen)
+  const wire = new Wire(bytes)
+  for (let i = 0; i < pairs.length; i += 2) {
+    wire.begin(pairs[i] ?? 0, pairs[i + 1] ?? 0)
+    yield readPair(wire, seen)
+  }
 }
 
 function readHeader(wire: Wire, end: number): { cluster: bigint; revision: number } {

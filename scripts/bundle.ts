@@ -1,55 +1,75 @@
 /**
- * Bundles src/main.ts with its libraries: `node scripts/bundle.ts FOLDER` writes `lib/tweed.js`, the chunks that it
- * loads, and `THIRD-PARTY-LICENSES` into the folder. The bundle lies one folder below the package's root, as the source
- * does, because it looks for package.json and the prebuilt addon there. In chunks, because an agent is not to parse and
- * hold what other commands need.
+ * Bundles src/main.ts with its libraries: `node scripts/bundle.ts FOLDER` writes `lib/tweed.js`, a file for each command
+ * and for each library that few runs need, and `THIRD-PARTY-LICENSES` into the folder. The bundle lies one folder below
+ * the package's root, as the source does, because it looks for package.json and the prebuilt addon there.
+ *
+ * A start is to read few files, and little that it does not need. They are CommonJS, because its `require` gives Node's
+ * own modules as they are. An `import` reads each of their exports, and some of those are made when they are read: of
+ * node:http a whole web client, which takes 30 ms and some MB.
  */
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { builtinModules } from 'node:module'
 import { join } from 'node:path'
 import { build, type Metafile, type Plugin } from 'esbuild'
 
 const ROOT = new URL('..', import.meta.url).pathname
 
-/** What `require` is to the CommonJS libraries within an ES module. */
-const BANNER = `import { createRequire as createRequireOfBundle } from 'node:module'
-const require = createRequireOfBundle(import.meta.url)`
+/** What src/main.ts loads. One of them runs in a process, so that each can have a copy of what they share. */
+const COMMANDS = ['agent', 'status', 'config', 'leases', 'docker-opts', 'lab', 'demo']
 
-/**
- * Node's own modules as `require` gives them. An `import` of one reads each of its exports, and some of those are made
- * when they are read: of node:http a whole web client, which takes 30 ms and some MB.
- */
-const BUILTINS: Plugin = {
-  name: 'builtins',
+/** Those that no agent needs for its start, and the names of their files. */
+const LIBRARIES: Readonly<Record<string, string>> = {
+  '@prometheus-io/client': 'prometheus',
+  'cli-table3': 'table',
+  commander: 'commander',
+  'pino-pretty': 'pretty',
+  yaml: 'yaml',
+}
+
+/** What has a file of its own, as it is written in an import. */
+const FILES: ReadonlyMap<string, string> = new Map([
+  ...COMMANDS.map((name) => [`./cli/${name}.ts`, name] as const),
+  ...Object.entries(LIBRARIES),
+])
+
+const SEPARATE: Plugin = {
+  name: 'separate',
   setup(build) {
-    const names = new Set(builtinModules)
-    build.onResolve({ filter: /^(?:node:)?[a-z]/ }, ({ path, kind }) => {
-      const isImported = kind === 'import-statement' || kind === 'dynamic-import'
-      const isBuiltin = path.startsWith('node:') || names.has(path)
-      return isImported && isBuiltin ? { path, namespace: 'builtin' } : undefined
+    build.onResolve({ filter: /./ }, ({ path, kind }) => {
+      const name = kind === 'entry-point' ? undefined : FILES.get(path)
+      return name === undefined ? undefined : { path: `./${name}.js`, external: true }
     })
-    build.onLoad({ filter: /./, namespace: 'builtin' }, ({ path }) => ({
-      contents: `module.exports = process.getBuiltinModule(${JSON.stringify(path)})`,
-    }))
   },
 }
 
+/** What CommonJS has in place of `import.meta.url`. */
+const URL_OF_BUNDLE = "const urlOfBundle = require('node:url').pathToFileURL(__filename).href"
+
 async function bundle(folder: string): Promise<void> {
+  const lib = join(folder, 'lib')
   const { metafile } = await build({
     absWorkingDir: ROOT,
-    entryPoints: ['src/main.ts'],
-    entryNames: 'tweed',
-    outdir: join(folder, 'lib'),
+    entryPoints: {
+      tweed: 'src/main.ts',
+      ...Object.fromEntries(COMMANDS.map((name) => [name, `src/cli/${name}.ts`])),
+      ...Object.fromEntries(Object.entries(LIBRARIES).map(([library, name]) => [name, library])),
+    },
+    outdir: lib,
     bundle: true,
-    splitting: true,
     platform: 'node',
-    format: 'esm',
+    format: 'cjs',
     target: 'node22.18',
-    banner: { js: BANNER },
-    plugins: [BUILTINS],
+    // As `require`: an `import` of CommonJS reads the file once more, for the names that it exports.
+    supported: { 'dynamic-import': false },
+    define: { 'import.meta.url': 'urlOfBundle' },
+    banner: { js: URL_OF_BUNDLE },
+    plugins: [SEPARATE],
+    // Less to read and to keep. The names stay, and lines are short, for the sake of stack traces.
+    minifyWhitespace: true,
+    lineLimit: 160,
     metafile: true,
   })
+  writeFileSync(join(lib, 'package.json'), '{ "type": "commonjs" }\n')
   writeFileSync(join(folder, 'THIRD-PARTY-LICENSES'), licenses(metafile))
 }
 

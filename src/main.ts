@@ -66,4 +66,5 @@ async function main([name = '', ...argv]: readonly string[]): Promise<void> {
   }
 }
 
-await main(process.argv.slice(2))
+// Not awaited, because the bundle is CommonJS.
+void main(process.argv.slice(2))

@@ -42,6 +42,22 @@ const SEPARATE: Plugin = {
   },
 }
 
+/**
+ * pino can log from a thread, for which it loads Node's threads at every start, some 4 ms. We do not: it finds that this is
+ * the main thread, and nothing more.
+ */
+const NO_THREADS: Plugin = {
+  name: 'no-threads',
+  setup(build) {
+    build.onResolve({ filter: /^(?:thread-stream|worker_threads)$/ }, ({ path, importer }) =>
+      importer.includes('/node_modules/pino/') ? { path, namespace: 'no-threads' } : undefined,
+    )
+    build.onLoad({ filter: /./, namespace: 'no-threads' }, () => ({
+      contents: 'exports.isMainThread = true',
+    }))
+  },
+}
+
 /** What CommonJS has in place of `import.meta.url`. */
 const URL_OF_BUNDLE = "const urlOfBundle = require('node:url').pathToFileURL(__filename).href"
 
@@ -63,7 +79,7 @@ async function bundle(folder: string): Promise<void> {
     supported: { 'dynamic-import': false },
     define: { 'import.meta.url': 'urlOfBundle' },
     banner: { js: URL_OF_BUNDLE },
-    plugins: [SEPARATE],
+    plugins: [SEPARATE, NO_THREADS],
     // Less to read and to keep. The names stay, and lines are short, for the sake of stack traces.
     minifyWhitespace: true,
     lineLimit: 160,

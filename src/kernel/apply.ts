@@ -48,16 +48,19 @@ export interface Links {
 /**
  * Applies the operations in the order given, and asks for more while the kernel works on some. A failed one stops no other;
  * each failure is returned.
+ *
+ * @param taken Gets each operation as it is taken.
  */
 export async function applyOperations(
   connection: Connection,
   operations: Iterable<Operation>,
   links: Links,
+  taken: Operation[],
 ): Promise<Failure[]> {
   const { wireguard } = links
-  if (wireguard === undefined) return await applyToKernel(connection, operations, links)
+  if (wireguard === undefined) return await applyToKernel(connection, operations, links, taken)
   const failures: Failure[] = []
-  for (const run of runs(operations)) {
+  for (const run of runs(operations, taken)) {
     const [first] = run
     if (first?.entry.kind === 'peer') failures.push(...(await wireguard.apply(run)))
     else if (first !== undefined && isDevice(first)) {
@@ -69,10 +72,11 @@ export async function applyOperations(
 }
 
 /** Operations that come one after the other and go to the same place: there are few, since they come in their order. */
-function runs(operations: Iterable<Operation>): Operation[][] {
+function runs(operations: Iterable<Operation>, taken: Operation[]): Operation[][] {
   const found: Operation[][] = []
   let last: string | undefined
   for (const operation of operations) {
+    taken.push(operation)
     const place = isDevice(operation) ? 'device' : operation.entry.kind === 'peer' ? 'peer' : 'kernel'
     if (place === last) found.at(-1)?.push(operation)
     else found.push([operation])
@@ -113,12 +117,14 @@ async function applyToKernel(
   connection: Connection,
   operations: Iterable<Operation>,
   { indexOf, underlay, checksums }: Links,
+  taken: Operation[] = [],
 ): Promise<Failure[]> {
   const failures: Failure[] = []
   const owners: Operation[] = []
   const onLinks: Operation[] = []
   function* encode(): Generator<Request> {
     for (const operation of operations) {
+      taken.push(operation)
       if (operation.entry.kind === 'link') onLinks.push(operation)
       const link = linkOf(operation)
       const index = link === undefined ? NO_LINK : indexOf(link)

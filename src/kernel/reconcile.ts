@@ -16,7 +16,7 @@ import {
   type Scope,
   type Share,
 } from '../state.ts'
-import { applyOperations } from './apply.ts'
+import { applyOperations, type Links } from './apply.ts'
 import { Bell } from './bell.ts'
 import { type Cell, Cells } from './cells.ts'
 import { Checksums } from './checksums.ts'
@@ -398,12 +398,13 @@ export class Reconciler implements Disposable {
   /** @param wanted Taken one after the other, while the kernel works. */
   async #apply(wanted: Iterable<Operation>, turn: Turn): Promise<void> {
     const first = turn.operations.length
-    const failures = await applyOperations(this.#connection, noting(wanted, turn.operations), {
+    const links: Links = {
       indexOf: this.#mirror.indexOf,
       underlay: this.#mirror.underlay.name,
       checksums: this.#checksums,
       wireguard: this.#wireguard?.devices,
-    })
+    }
+    const failures = await applyOperations(this.#connection, wanted, links, turn.operations)
     const operations = first === 0 ? turn.operations : turn.operations.slice(first)
     const failed = new Set(failures.map(({ operation }) => operation))
     this.#wireguard?.doubt(operations, failed)
@@ -422,12 +423,12 @@ export class Reconciler implements Disposable {
       else this.#fail(failure, turn)
     }
     if (operations.some(({ entry }) => entry.kind === 'address')) this.#mirror.doubtAddresses()
-    const links = operations.filter(({ entry }) => entry.kind === 'link')
-    if (links.length === 0) return
+    const onLinks = operations.filter(({ entry }) => entry.kind === 'link')
+    if (onLinks.length === 0) return
     // What was on the link may have gone with the change: it is read, and tried, again.
     this.#mirror.invalidate()
-    const names = new Set(links.map(({ entry }) => nameOf(entry)))
-    turn.triedLinks = [...turn.triedLinks.filter(({ entry }) => names.has(nameOf(entry))), ...links]
+    const names = new Set(onLinks.map(({ entry }) => nameOf(entry)))
+    turn.triedLinks = [...turn.triedLinks.filter(({ entry }) => names.has(nameOf(entry))), ...onLinks]
     turn.triedFrom = turn.operations.length
   }
 
@@ -472,13 +473,6 @@ function isGone({ operation: { verb, entry }, error }: Failure): boolean {
   if (!(error instanceof NetlinkError)) return false
   if (verb === 'delete' && (error.code === 'ENOENT' || error.code === 'ESRCH')) return true
   return error.code === 'ENODEV' && !(entry.kind === 'link' && verb === 'add')
-}
-
-function* noting<T>(values: Iterable<T>, noted: T[]): Generator<T> {
-  for (const value of values) {
-    noted.push(value)
-    yield value
-  }
 }
 
 function nameOf(entry: Entry): string | undefined {

@@ -108,7 +108,7 @@ export class Connection implements Disposable {
       const first = count
       count += datagram.length
       const sequence = this.#take(datagram.length)
-      const bytes = encodeMessages(datagram.map(acknowledgedAtLast), sequence)
+      const bytes = encodeMessages(datagram, sequence, NLM_F_ACK)
       await last
       const begun = Promise.withResolvers<void>()
       last = this.#alone(async () => {
@@ -277,10 +277,6 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
     if (received === 'overrun') return { kind: 'overrun' }
     return received.datagrams === 0 ? undefined : { kind: 'messages', messages: received.messages }
   }
-}
-
-function acknowledgedAtLast(request: Request, i: number, { length }: readonly Request[]): Request {
-  return i < length - 1 ? request : { ...request, flags: request.flags | NLM_F_ACK }
 }
 
 /** Splits requests by number and by size. */

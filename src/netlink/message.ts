@@ -99,17 +99,23 @@ export function encodeMessage(request: Request, sequence: number): Uint8Array {
   return encodeMessages([request], sequence)
 }
 
-/** One datagram of many messages, with the sequence numbers `sequence`, `sequence + 1` … (modulo 2^32). */
-export function encodeMessages(requests: readonly Request[], sequence: number): Uint8Array {
-  const length = requests.reduce((sum, { payload }) => sum + HEADER + align(payload.length), 0)
+/**
+ * One datagram of many messages, with the sequence numbers `sequence`, `sequence + 1` … (modulo 2^32).
+ *
+ * @param lastFlags Flags that the last one has besides.
+ */
+export function encodeMessages(requests: readonly Request[], sequence: number, lastFlags = 0): Uint8Array {
+  let length = 0
+  for (const { payload } of requests) length += HEADER + align(payload.length)
   const bytes = new Uint8Array(length)
   const view = new DataView(bytes.buffer)
   let start = 0
   let next = sequence
-  for (const { type, flags, payload } of requests) {
+  for (const [i, { type, flags, payload }] of requests.entries()) {
+    const all = i < requests.length - 1 ? flags : flags | lastFlags
     view.setUint32(start, HEADER + payload.length, LITTLE_ENDIAN)
     view.setUint16(start + 4, type, LITTLE_ENDIAN)
-    view.setUint16(start + 6, flags, LITTLE_ENDIAN)
+    view.setUint16(start + 6, all, LITTLE_ENDIAN)
     view.setUint32(start + 8, next++, LITTLE_ENDIAN)
     bytes.set(payload, start + HEADER)
     start += HEADER + align(payload.length)

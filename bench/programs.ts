@@ -80,9 +80,8 @@ async function bundleBare(folder: string): Promise<string[]> {
     define: { 'import.meta.url': 'urlOfBundle' },
   })
   const launcher = readFileSync(join(ROOT, 'bin/tweed'), 'utf8')
-  const [, variable = '', flags] = /^export (\S+)\nexec "\$node" (.+) "\$main" "\$@"$/m.exec(launcher) ?? []
-  if (flags === undefined) throw new Error('bin/tweed does not end with Node and its flags')
-  return ['env', variable, process.execPath, ...flags.split(' '), main]
+  const start = launcher.slice(launcher.indexOf('\nexport '))
+  return ['sh', '-c', `node=$1 main=$2; shift 2${start}`, 'sh', process.execPath, main]
 }
 
 /** An agent, whosoever it is, on a host of the stage. */

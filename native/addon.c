@@ -1,12 +1,15 @@
 /*
  * The addon: NetlinkSocket, IcmpSocket and UnixSocket, with the methods send, deliver, receive, readable and close.
- * It moves datagrams and knows nothing of what is in them. src/native.ts says the types.
+ * It moves datagrams and knows nothing of what is in them. Beside them, trim(), of malloc's. src/native.ts says the types.
  */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/netlink.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <node_api.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -440,8 +443,24 @@ static bool export_class(napi_env env, napi_value exports, const char *name, nap
          napi_set_named_property(env, exports, name, class) == napi_ok;
 }
 
+/* trim(): void. What malloc holds and nobody uses goes back to the system, of which glibc does its part only at the top. */
+static napi_value trim(napi_env env, napi_callback_info info) {
+  (void)env, (void)info;
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+  return NULL;
+}
+
+static bool export_trim(napi_env env, napi_value exports) {
+  napi_value function;
+  return napi_create_function(env, "trim", NAPI_AUTO_LENGTH, trim, NULL, &function) == napi_ok &&
+         napi_set_named_property(env, exports, "trim", function) == napi_ok;
+}
+
 NAPI_MODULE_INIT() {
-  bool exported = export_class(env, exports, "NetlinkSocket", construct_netlink) &&
+  bool exported = export_trim(env, exports) &&
+                  export_class(env, exports, "NetlinkSocket", construct_netlink) &&
                   export_class(env, exports, "IcmpSocket", construct_icmp) &&
                   export_class(env, exports, "UnixSocket", construct_unix);
   return exported ? exports : throw_type(env, "the addon cannot define its classes");

@@ -1,5 +1,6 @@
 /**
- * The native addon, typed: datagram sockets opened inside a network namespace. Nothing else imports the addon.
+ * The native addon, typed: datagram sockets opened inside a network namespace, and malloc's memory. Nothing else imports
+ * the addon.
  *
  * Failures of system calls are Errors with `code` ('ENOENT'), `errno` (positive, as in errno(3)) and `syscall`.
  */
@@ -38,6 +39,7 @@ interface Addon {
   ) => Socket
   readonly IcmpSocket: new (netns: string | undefined, destination: Uint8Array) => Socket
   readonly UnixSocket: new (path: string) => Socket
+  readonly trim: () => void
 }
 
 export interface NetlinkOptions {
@@ -68,6 +70,11 @@ export function openIcmp(netns: string | undefined, destination: Uint8Array): So
 /** A unix datagram socket to the path; a leading `@` stands for an abstract name (unix(7)). */
 export function openUnix(path: string): Socket {
   return new (loadAddon().UnixSocket)(path)
+}
+
+/** Gives back what malloc holds and nobody uses: with glibc; musl's holds little. */
+export function trimMemory(): void {
+  loadAddon().trim()
 }
 
 /** The addon cannot be loaded: the message says what to do. */

@@ -11,6 +11,7 @@ import { serve } from '../status/http.ts'
 import { Journal } from '../status/journal.ts'
 import { notifySystemd } from '../status/systemd.ts'
 import { RegistryCalls } from '../status/tally.ts'
+import { trimMemory } from '../native.ts'
 import { compactHeap, stopOptimizing } from '../v8.ts'
 import { VERSION } from '../version.ts'
 import { formatHelp, type Question, readSettings, type Settings } from './agent-settings.ts'
@@ -69,6 +70,8 @@ async function runUntilSignal(
     setTimeout(() => {
       if (scope.onDemand.size > 0) stopOptimizing()
       compactHeap()
+      // What was collected is freed on V8's own threads.
+      setTimeout(trimMemory, SETTLING).unref()
     }, SETTLING).unref()
   })
   await mkdir(dirname(subnetFile), { recursive: true, mode: 0o755 })

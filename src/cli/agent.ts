@@ -19,6 +19,8 @@ import { openRegistry } from './open-registry.ts'
 
 /** Milliseconds from being ready until the start is over for V8 too. */
 const SETTLING = 2000
+/** Milliseconds after that, when V8 has freed what it collected, on threads of its own and in its own time. */
+const FREEING = 10_000
 
 /** Exit status: 0 after SIGTERM or SIGINT, 1 on what an operator must mend, 2 for a wrong command line. */
 export async function runAgent(argv: readonly string[]): Promise<number> {
@@ -70,8 +72,7 @@ async function runUntilSignal(
     setTimeout(() => {
       if (scope.onDemand.size > 0) stopOptimizing()
       compactHeap()
-      // What was collected is freed on V8's own threads.
-      setTimeout(trimMemory, SETTLING).unref()
+      setTimeout(trimMemory, FREEING).unref()
     }, SETTLING).unref()
   })
   await mkdir(dirname(subnetFile), { recursive: true, mode: 0o755 })

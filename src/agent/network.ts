@@ -255,8 +255,10 @@ export class Network {
     const told = (): void => {
       if (changes.length < leases.length) return
       this.#journal.snapshot(snapshot, this.#admission.outcomes, changes)
+      const { companion } = backend
+      if (companion === undefined) return
       const added = changes.flatMap(({ after }) => (after?.kind === 'admitted' ? [after.lease] : []))
-      backend.companion?.exchange([], added)
+      companion.exchange([], added)
     }
     reconciler.add(leases, (lease) => {
       const after = this.#admission.admit(lease)

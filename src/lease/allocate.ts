@@ -1,6 +1,14 @@
 /** Which subnets a host gets: flannel's rules, as one decision over all leases. The registry carries it out. */
 
-import { FAMILIES, type Family, familyBits, ipFromNumber, ipToNumber, type PerFamily } from '../address/ip.ts'
+import {
+  FAMILIES,
+  type Family,
+  familyBits,
+  ipFromNumber,
+  ipToNumber,
+  ipv4Bits,
+  type PerFamily,
+} from '../address/ip.ts'
 import {
   type Prefix,
   prefixBase,
@@ -98,35 +106,50 @@ function pickFree(
   taken: readonly Prefix[],
   random: (below: number) => number,
 ): Prefix | undefined {
-  const bases = freeBases(range, taken, CANDIDATES)
-  const base = bases.length === 0 ? undefined : bases[random(bases.length)]
-  return base === undefined
-    ? undefined
-    : prefixOf(ipFromNumber(base, prefixFamily(range.network)), range.subnetLength)
+  const free = freeSubnets(range, taken, CANDIDATES)
+  const number = free.length === 0 ? undefined : free[random(free.length)]
+  if (number === undefined) return undefined
+  const base = ipToNumber(range.subnetMin) + BigInt(number) * subnetSize(range)
+  return prefixOf(ipFromNumber(base, prefixFamily(range.network)), range.subnetLength)
 }
 
 /**
- * The first free subnets, as numbers. One walk over the taken blocks in order, which jumps over each: the work grows
- * with the leases and not with the network.
+ * The first free subnets, counted from the first of the range. One walk over the taken blocks in order, which jumps over
+ * each: the work grows with the leases and not with the network.
  */
-function freeBases(range: SubnetRange, taken: readonly Prefix[], limit: number): bigint[] {
-  const size = subnetSize(range)
-  const last = ipToNumber(range.subnetMax)
-  const free: bigint[] = []
-  let base = ipToNumber(range.subnetMin)
+function freeSubnets(range: SubnetRange, taken: readonly Prefix[], limit: number): number[] {
+  const count = countSubnets(range)
   const blocks = taken
-    .map((prefix) => {
-      const start = ipToNumber(prefixBase(prefix))
-      return { start, end: start + prefixSize(prefix) - 1n }
-    })
-    .filter(({ start, end }) => end >= base && start < last + size)
-    .sort((a, b) => (a.start < b.start ? -1 : a.start > b.start ? 1 : 0))
-  for (const { start, end } of blocks) {
-    for (; base + size <= start && base <= last && free.length < limit; base += size) free.push(base)
-    if (base <= end) base = (end / size + 1n) * size
+    .map((prefix) => touchedBy(prefix, range))
+    .filter(({ first, last }) => last >= 0 && first < count)
+    .sort((a, b) => a.first - b.first)
+  const free: number[] = []
+  let next = 0
+  for (const { first, last } of blocks) {
+    for (; next < first && free.length < limit; next++) free.push(next)
+    next = Math.max(next, last + 1)
   }
-  for (; base <= last && free.length < limit; base += size) free.push(base)
+  for (; next < count && free.length < limit; next++) free.push(next)
   return free
+}
+
+function countSubnets(range: SubnetRange): number {
+  return Number((ipToNumber(range.subnetMax) - ipToNumber(range.subnetMin)) / subnetSize(range)) + 1
+}
+
+/** The subnets of the range that a prefix shares an address with, counted as they are. With small numbers where they do. */
+function touchedBy(prefix: Prefix, range: SubnetRange): { readonly first: number; readonly last: number } {
+  const base = ipv4Bits(prefix, prefix.indexOf('/'))
+  const min = ipv4Bits(range.subnetMin)
+  if (base !== undefined && min !== undefined) {
+    const size = 2 ** (32 - range.subnetLength)
+    const end = base + 2 ** (32 - prefixLength(prefix)) - 1
+    return { first: Math.floor((base - min) / size), last: Math.floor((end - min) / size) }
+  }
+  const size = subnetSize(range)
+  const offset = ipToNumber(prefixBase(prefix)) - ipToNumber(range.subnetMin)
+  const at = (address: bigint): number => Number(address < 0n ? -1n : address / size)
+  return { first: at(offset), last: at(offset + prefixSize(prefix) - 1n) }
 }
 
 /** Aligned blocks either nest or are apart, so `base` stays on a boundary of this size. */
@@ -136,7 +159,7 @@ function subnetSize({ network, subnetLength }: SubnetRange): bigint {
 
 function exhaustion(range: SubnetRange, taken: readonly Prefix[], leases: readonly Lease[]): string {
   const { subnetMin, subnetMax, subnetLength } = range
-  const all = (ipToNumber(subnetMax) - ipToNumber(subnetMin)) / subnetSize(range) + 1n
+  const all = countSubnets(range)
   const reserved = leases.filter(({ expires }) => expires === undefined).length
   return `out of subnets: all ${all} subnets of length ${subnetLength} from ${subnetMin} to ${subnetMax} are taken (${taken.length} entries in the registry, ${reserved} of them reservations)`
 }

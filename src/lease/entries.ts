@@ -62,15 +62,16 @@ export interface Known<E extends Entry = Entry> {
   readonly result: Lease | string
 }
 
-/** What the entries stand for: leases, each with its entry, and the subnets of those that cannot be read. */
-export function readLeases<E extends Entry>(
-  known: Iterable<Known<E>>,
-): { leases: ReadonlyMap<Lease, E>; unreadable: readonly PerFamily<Prefix>[] } {
-  const leases = new Map<Lease, E>()
+/** What the entries stand for: leases, and the subnets of those that cannot be read. */
+export function readLeases(known: Iterable<Known>): {
+  leases: readonly Lease[]
+  unreadable: readonly PerFamily<Prefix>[]
+} {
+  const leases: Lease[] = []
   const unreadable: PerFamily<Prefix>[] = []
   for (const { entry, result } of known) {
     if (typeof result === 'string') unreadable.push(entrySubnets(entry))
-    else leases.set(result, entry)
+    else leases.push(result)
   }
   return { leases, unreadable }
 }

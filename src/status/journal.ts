@@ -332,17 +332,16 @@ export class Journal {
 
   /** @param known Whether a good one is no news: it was good before, or there from the start. */
   #tellOutcome(key: LeaseKey, outcome: Outcome, lease: Lease, known: boolean): void {
-    const facts = namesOf(lease)
     switch (outcome.kind) {
       case 'own':
         return
       case 'admitted':
         this.#said.delete(key)
-        if (!known) this.#log.info(facts, 'peer joined')
+        if (!known) this.#log.info(namesOf(lease), 'peer joined')
         return
       case 'ignored':
         return this.#say(key, outcome.reason, () =>
-          this.#log.info(facts, `lease ignored: ${printable(outcome.reason)}`),
+          this.#log.info(namesOf(lease), `lease ignored: ${printable(outcome.reason)}`),
         )
       case 'refused':
         return this.#refuse(key, key, outcome.reason)

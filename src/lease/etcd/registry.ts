@@ -224,26 +224,27 @@ function after({ stored, ...listing }: Listing, { removed }: Claim, written: Sto
 
 function planLease(
   { config, attributes, previous, current }: LeaseRequest,
-  entries: Iterable<Known<EtcdEntry>>,
+  known: readonly Known<EtcdEntry>[],
   revision: number,
 ): Claim {
-  const { leases, unreadable } = readLeases(entries)
+  const { leases, unreadable } = readLeases(known)
   const choice = chooseSubnets({
     ranges: config.ranges,
     publicIps: attributes.publicIps,
     previous,
     current,
-    leases: [...leases.keys()],
+    leases,
     unreadable,
     random: (limit) => randomInt(limit),
   })
   if (choice.kind === 'out-of-subnets') throw new RegistryError('out-of-subnets', choice.message)
-  const removed = choice.remove.flatMap((lease) => leases.get(lease) ?? [])
+  const entryOf = (lease: Lease): EtcdEntry | undefined => known.find(({ result }) => result === lease)?.entry
+  const removed = choice.remove.flatMap((lease) => entryOf(lease) ?? [])
   if (choice.kind === 'take') {
     return { subnets: choice.subnets, attributes, held: undefined, reserved: false, removed, revision }
   }
   const { subnets, key, expires } = choice.lease
-  const found = leases.get(choice.lease)
+  const found = entryOf(choice.lease)
   const rest = { subnets, attributes, reserved: expires === undefined, revision }
   // Under a key that is spelled otherwise than others would look for it, it is written anew.
   if (found === undefined || found.key === key) return { ...rest, held: found, removed }

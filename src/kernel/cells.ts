@@ -11,8 +11,8 @@ import type { Prefix } from '../address/prefix.ts'
 import { type Entry, type Key, type Kind, type KernelState, keyOf, MAIN_TABLE } from '../state.ts'
 
 interface MutableCell {
-  /** An entry that has the key; not what is in the cell. */
-  readonly like: Entry
+  /** The last entry that was put: it has the key, also when the cell is empty. */
+  like: Entry
   desired: Entry | undefined
   actual: Entry | undefined
 }
@@ -92,6 +92,7 @@ export class Cells {
   put(side: Side, cell: MutableCell, entry: Entry | undefined): void {
     this.#sizes[side] += Number(entry !== undefined) - Number(cell[side] !== undefined)
     cell[side] = entry
+    if (entry !== undefined) cell.like = entry
     if (isEmpty(cell)) this.#tables[cell.like.kind].get(placeOf(cell.like))?.delete(nameOf(cell.like))
   }
 

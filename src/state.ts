@@ -162,15 +162,15 @@ export type KernelState = ReadonlyMap<Key, Entry>
 export function keyOf(entry: Entry): Key {
   switch (entry.kind) {
     case 'link':
-      return linkKey(entry.name)
+      return join('link', entry.name)
     case 'address':
       return join('address', entry.link, `${entry.ip}/${entry.length}`)
     case 'nexthop':
-      return nexthopKey(entry.id)
+      return join('nexthop', entry.id)
     case 'route':
-      return routeKey(entry.destination, entry.table, entry.metric)
+      return join('route', entry.table, entry.destination, entry.metric)
     case 'neighbour':
-      return neighbourKey(entry.link, entry.ip)
+      return join('neighbour', entry.link, entry.ip)
     case 'fdb':
       return fdbKey(entry.link, entry.mac)
     case 'peer':
@@ -180,27 +180,11 @@ export function keyOf(entry: Entry): Key {
   }
 }
 
-export function linkKey(name: string): Key {
-  return join('link', name)
-}
-
-export function nexthopKey(id: number): Key {
-  return join('nexthop', id)
-}
-
-export function routeKey(destination: Prefix, table: number, metric: number): Key {
-  return join('route', table, destination, metric)
-}
-
-export function neighbourKey(link: string, ip: Ip): Key {
-  return join('neighbour', link, ip)
-}
-
 export function fdbKey(link: string, mac: Mac): Key {
   return join('fdb', link, mac)
 }
 
-/** Joined, because what is put together with + or in a template is kept in its parts, and there are many keys. */
+/** Joined, because what is put together with + or in a template is kept in its parts. */
 function join(...parts: readonly (string | number)[]): Key {
   return parts.join(' ') as Key
 }

@@ -8,7 +8,7 @@ import { FAMILIES, type Family, type Ip, type PerFamily } from '../address/ip.ts
 import type { Mac } from '../address/mac.ts'
 import type { Prefix } from '../address/prefix.ts'
 import type { NetworkConfig } from '../config/network-config.ts'
-import type { Lease, LeaseKey } from '../lease/lease.ts'
+import type { Claim, Lease, LeaseKey } from '../lease/lease.ts'
 import type { Scope, Share } from '../state.ts'
 
 /** What a plan needs to know of this host, read once by kernel/host.ts. */
@@ -108,14 +108,7 @@ export interface CompanionStep {
   readonly error: string
 }
 
-/** Exclusive: two leases that claim the same name of a kind with different values contradict each other. */
-export interface Claim {
-  /** `VtepMAC` */
-  readonly kind: string
-  readonly name: string
-  readonly value: string
-}
-
+/** `claims` are exclusive: two leases that claim the same name of a kind with different values contradict each other. */
 export type Verdict = { readonly claims: readonly Claim[] } | { readonly refused: string }
 
 /** A backend that is made of the config and the host's facts alone. */

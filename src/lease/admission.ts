@@ -10,9 +10,9 @@
 
 import { FAMILIES } from '../address/ip.ts'
 import { PrefixMap } from '../address/prefix-map.ts'
-import { type Claim, Claims, textOf } from './claims.ts'
+import { type Claimant, Claims, textOf } from './claims.ts'
 import { type AdmissionRules, type Candidate, candidateOf, judgeAlone, type Outcome } from './judge.ts'
-import type { Lease, LeaseKey } from './lease.ts'
+import type { Claim, Lease, LeaseKey } from './lease.ts'
 import type { LeaseSnapshot } from './registry.ts'
 
 /** Of one lease; undefined for one that is not there. */
@@ -20,12 +20,6 @@ export interface OutcomeChange {
   readonly key: LeaseKey
   readonly before: Outcome | undefined
   readonly after: Outcome | undefined
-}
-
-/** Who holds a name, with which value. */
-interface Claimant {
-  readonly value: string
-  readonly key: LeaseKey
 }
 
 export class Admission {

@@ -1,17 +1,9 @@
 /** Who claims what for himself alone: two that claim one name with different values contradict each other. */
 
-import type { LeaseKey } from './lease.ts'
+import type { Claim, LeaseKey } from './lease.ts'
 
-export interface Claim {
-  /** `VtepMAC` */
-  readonly kind: string
-  /** `02:4c:67:26:1e:a8` */
-  readonly name: string
-  /** `192.168.1.10` */
-  readonly value: string
-}
-
-interface Claimant {
+/** Who claims a name, with which value. */
+export interface Claimant {
   readonly value: string
   readonly key: LeaseKey
 }

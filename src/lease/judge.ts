@@ -11,8 +11,7 @@ import {
 } from '../address/ip.ts'
 import { type Prefix, prefixCovers, prefixesOverlap } from '../address/prefix.ts'
 import type { SubnetRange } from '../config/network-config.ts'
-import type { Claim } from './claims.ts'
-import type { Lease } from './lease.ts'
+import type { Claim, Lease } from './lease.ts'
 
 export interface AdmissionRules {
   readonly ranges: PerFamily<SubnetRange>

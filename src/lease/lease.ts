@@ -42,6 +42,16 @@ export interface Lease extends LeaseAttributes {
   readonly node?: string
 }
 
+/** What a lease claims for itself alone: two that claim one name of a kind with different values contradict each other. */
+export interface Claim {
+  /** `VtepMAC` */
+  readonly kind: string
+  /** `02:4c:67:26:1e:a8` */
+  readonly name: string
+  /** `192.168.1.10` */
+  readonly value: string
+}
+
 /** flannel's rule: it is searched for at the end of the key, so that the path before it does not matter. */
 const KEY = /(?:^|\/)([0-9.]+)-([0-9]+)(?:&([a-f0-9:]+)-([0-9]+))?$/
 

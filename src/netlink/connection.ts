@@ -9,9 +9,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { openNetlink, type Socket } from '../native.ts'
 import { align } from './attribute.ts'
 import {
+  Datagram,
   decodeAck,
   encodeMessage,
-  encodeMessages,
   type Message,
   type NetlinkError,
   NLM_F_ACK,
@@ -34,7 +34,7 @@ const ANSWER_TIMEOUT = 1000
 
 /** Of one datagram. The kernel takes the RTNL lock for each message by itself. */
 const BATCH_MESSAGES = 1000
-const BATCH_BYTES = 64 * 1024
+const BATCH_BYTES = 80 * 1024
 /** From so many messages on, a thread waits for the kernel: they take it longer (1 ms) than to go there and back (0.5 ms). */
 const MANY_MESSAGES = 200
 /** An error takes about 1 KiB of it: room for one from every message of a datagram. */
@@ -103,22 +103,34 @@ export class Connection implements Disposable {
   async batch(requests: Iterable<Request>): Promise<ReadonlyMap<number, NetlinkError>> {
     const errors = new Map<number, NetlinkError>()
     let last: Promise<void> | undefined
-    let count = 0
-    for (const datagram of datagrams(requests)) {
-      const first = count
-      count += datagram.length
-      const sequence = this.#take(datagram.length)
-      const bytes = encodeMessages(datagram, sequence, NLM_F_ACK)
+    let sent = 0
+    /** One is filled while the kernel has the other. */
+    let datagram = new Datagram()
+    let other: Datagram | undefined
+    const send = async (): Promise<void> => {
       await last
+      const full = datagram
+      const first = sent
+      sent += full.count
+      const sequence = this.#take(full.count)
+      const bytes = full.finish(sequence, NLM_F_ACK)
       const begun = Promise.withResolvers<void>()
       last = this.#alone(async () => {
-        const sent = datagram.length < MANY_MESSAGES ? this.#socket.send(bytes) : this.#socket.deliver(bytes)
+        const delivered = full.count < MANY_MESSAGES ? this.#socket.send(bytes) : this.#socket.deliver(bytes)
         begun.resolve()
-        await sent
-        this.#collect(datagram, sequence, (i, error) => errors.set(first + i, error))
+        await delivered
+        this.#collect(full, sequence, (i, error) => errors.set(first + i, error))
       })
+      datagram = other ?? new Datagram()
+      other = full
+      datagram.clear()
       await Promise.race([begun.promise, last])
     }
+    for (const request of requests) {
+      if (isFull(datagram, request)) await send()
+      datagram.add(request)
+    }
+    if (datagram.count > 0) await send()
     await last
     return errors
   }
@@ -139,17 +151,13 @@ export class Connection implements Disposable {
   }
 
   /** Errors come unasked; the acknowledgement of the last message says that no more of them will come. */
-  #collect(
-    requests: readonly Request[],
-    sequence: number,
-    failed: (i: number, error: NetlinkError) => void,
-  ): void {
-    const last = requests.length - 1
+  #collect(datagram: Datagram, sequence: number, failed: (i: number, error: NetlinkError) => void): void {
+    const last = datagram.count - 1
     for (;;) {
       for (const message of this.#answers()) {
         const index = (message.sequence - sequence) >>> 0
         if (message.type !== NLMSG_ERROR || index > last) continue
-        const error = decodeAck(message, requests[index]?.operation)
+        const error = decodeAck(message, datagram.operation(index))
         if (error !== undefined) failed(index, error)
         if (index === last) return
       }
@@ -279,23 +287,9 @@ export class Subscription implements AsyncIterable<SubscriptionEvent>, Disposabl
   }
 }
 
-/** Splits requests by number and by size. */
-function* datagrams(requests: Iterable<Request>): Generator<Request[]> {
-  let datagram: Request[] = []
-  let bytes = 0
-  for (const request of requests) {
-    if (
-      datagram.length === BATCH_MESSAGES ||
-      (datagram.length > 0 && bytes + request.payload.length > BATCH_BYTES)
-    ) {
-      yield datagram
-      datagram = []
-      bytes = 0
-    }
-    datagram.push(request)
-    bytes += request.payload.length
-  }
-  if (datagram.length > 0) yield datagram
+/** Whether the request is to go with the next datagram. */
+function isFull({ count, length }: Datagram, { payload }: Request): boolean {
+  return count === BATCH_MESSAGES || (count > 0 && length + payload.length > BATCH_BYTES)
 }
 
 interface Received {

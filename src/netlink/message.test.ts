@@ -2,16 +2,23 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { DecodeError } from './attribute.ts'
 import {
+  Datagram,
   decodeAck,
-  encodeMessages,
+  encodeMessage,
   type Message,
   NLM_F_ACK_TLVS,
   NLM_F_CAPPED,
   NLMSG_DONE,
   NLMSG_ERROR,
+  type Request,
   splitMessages,
 } from './message.ts'
 import { RTM_NEWNEIGH } from './rtnetlink.ts'
+
+function datagramOf(requests: readonly Request[], datagram = new Datagram()): Datagram {
+  for (const request of requests) datagram.add(request)
+  return datagram
+}
 
 test('a datagram of messages whose payloads are padded', () => {
   const requests = [1, 2, 5].map((length) => ({
@@ -19,10 +26,34 @@ test('a datagram of messages whose payloads are padded', () => {
     flags: 7,
     payload: new Uint8Array(length).fill(9),
   }))
-  const datagram = encodeMessages(requests, 0xffffffff)
+  const datagram = datagramOf(requests).finish(0xffffffff)
   assert.equal(datagram.length, 20 + 20 + 24)
   const expected = requests.map((request, i) => ({ ...request, sequence: [0xffffffff, 0, 1][i], port: 0 }))
   assert.deepEqual(splitMessages(datagram), expected)
+})
+
+test('a datagram in memory that was used before has nothing of it', () => {
+  const used = datagramOf([
+    { type: 1, flags: 1, payload: new Uint8Array(100).fill(0xff), operation: 'FIRST' },
+  ])
+  used.finish(1, 0xffff)
+  used.clear()
+  const requests = [5, 2].map((length) => ({ type: length, flags: 0, payload: new Uint8Array(length) }))
+  assert.deepEqual(datagramOf(requests, used).finish(7, 4), datagramOf(requests).finish(7, 4))
+  assert.deepEqual([used.count, used.operation(0)], [2, undefined])
+})
+
+test('only the last message of a datagram has the flags of the last', () => {
+  const requests = [1, 2, 3].map((type) => ({ type, flags: 1, payload: new Uint8Array(4) }))
+  const messages = splitMessages(datagramOf(requests).finish(0, 4))
+  assert.deepEqual(
+    messages.map(({ flags }) => flags),
+    [1, 1, 5],
+  )
+})
+
+test('an empty datagram', () => {
+  assert.equal(new Datagram().finish(1, 4).length, 0)
 })
 
 for (const [title, length] of [
@@ -31,8 +62,8 @@ for (const [title, length] of [
   ['of length 0', 0],
 ] as const) {
   test(`a message ${title}`, () => {
-    const datagram = encodeMessages([{ type: 1, flags: 0, payload: new Uint8Array(4) }], 1)
-    const second = encodeMessages([{ type: 1, flags: 0, payload: new Uint8Array(4) }], 2)
+    const datagram = encodeMessage({ type: 1, flags: 0, payload: new Uint8Array(4) }, 1)
+    const second = encodeMessage({ type: 1, flags: 0, payload: new Uint8Array(4) }, 2)
     second[0] = length
     const split = () => splitMessages(Buffer.concat([datagram, second]))
     assert.throws(split, (error) => error instanceof DecodeError && error.offset === datagram.length)

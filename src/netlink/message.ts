@@ -95,32 +95,99 @@ export function splitMessages(bytes: Uint8Array): Message[] {
   return messages
 }
 
+/** A datagram of one message. */
 export function encodeMessage(request: Request, sequence: number): Uint8Array {
-  return encodeMessages([request], sequence)
+  const datagram = new Datagram(HEADER + align(request.payload.length))
+  datagram.add(request)
+  return datagram.finish(sequence)
 }
 
 /**
- * One datagram of many messages, with the sequence numbers `sequence`, `sequence + 1` … (modulo 2^32).
- *
- * @param lastFlags Flags that the last one has besides.
+ * A datagram of many messages. Each is copied as it is added, so that a request need not outlive its addition; and the
+ * memory is used again for the next datagram.
  */
-export function encodeMessages(requests: readonly Request[], sequence: number, lastFlags = 0): Uint8Array {
-  let length = 0
-  for (const { payload } of requests) length += HEADER + align(payload.length)
-  const bytes = new Uint8Array(length)
-  const view = new DataView(bytes.buffer)
-  let start = 0
-  let next = sequence
-  for (const [i, { type, flags, payload }] of requests.entries()) {
-    const all = i < requests.length - 1 ? flags : flags | lastFlags
-    view.setUint32(start, HEADER + payload.length, LITTLE_ENDIAN)
-    view.setUint16(start + 4, type, LITTLE_ENDIAN)
-    view.setUint16(start + 6, all, LITTLE_ENDIAN)
-    view.setUint32(start + 8, next++, LITTLE_ENDIAN)
-    bytes.set(payload, start + HEADER)
-    start += HEADER + align(payload.length)
+export class Datagram {
+  #bytes: Uint8Array
+  #view: DataView
+  #length = 0
+  /** Where the last message begins. */
+  #last = 0
+  #count = 0
+  /** Of the messages that have one. */
+  #operations: Map<number, string> | undefined
+
+  /** @param size In bytes, at first. */
+  constructor(size = 512) {
+    this.#bytes = new Uint8Array(size)
+    this.#view = new DataView(this.#bytes.buffer)
   }
-  return bytes
+
+  /** Of messages. */
+  get count(): number {
+    return this.#count
+  }
+
+  /** In bytes. */
+  get length(): number {
+    return this.#length
+  }
+
+  add({ type, flags, payload, operation }: Request): void {
+    const start = this.#length
+    const length = HEADER + payload.length
+    this.#reserve(align(length))
+    this.#view.setUint32(start, length, LITTLE_ENDIAN)
+    this.#view.setUint16(start + 4, type, LITTLE_ENDIAN)
+    this.#view.setUint16(start + 6, flags, LITTLE_ENDIAN)
+    // What was there before is no zero.
+    this.#view.setUint32(start + 12, 0, LITTLE_ENDIAN)
+    this.#bytes.fill(0, start + length, this.#length)
+    this.#bytes.set(payload, start + HEADER)
+    if (operation !== undefined) (this.#operations ??= new Map()).set(this.#count, operation)
+    this.#last = start
+    this.#count++
+  }
+
+  /** `Request.operation` of the message with that number. */
+  operation(i: number): string | undefined {
+    return this.#operations?.get(i)
+  }
+
+  /**
+   * All messages, with the sequence numbers `sequence`, `sequence + 1` … (modulo 2^32); valid until the next `add`.
+   *
+   * @param lastFlags Flags that the last one has besides.
+   */
+  finish(sequence: number, lastFlags = 0): Uint8Array {
+    let next = sequence
+    for (let start = 0; start < this.#length; start += align(this.#view.getUint32(start, LITTLE_ENDIAN))) {
+      this.#view.setUint32(start + 8, next++, LITTLE_ENDIAN)
+    }
+    if (this.#count === 0) return this.#bytes.subarray(0, 0)
+    const flags = this.#view.getUint16(this.#last + 6, LITTLE_ENDIAN)
+    this.#view.setUint16(this.#last + 6, flags | lastFlags, LITTLE_ENDIAN)
+    return this.#bytes.subarray(0, this.#length)
+  }
+
+  /** Begins the next one. */
+  clear(): void {
+    this.#length = 0
+    this.#last = 0
+    this.#count = 0
+    this.#operations = undefined
+  }
+
+  /** Makes room at the end. */
+  #reserve(size: number): void {
+    const needed = this.#length + size
+    if (needed > this.#bytes.length) {
+      const bytes = new Uint8Array(2 * needed)
+      bytes.set(this.#bytes)
+      this.#bytes = bytes
+      this.#view = new DataView(bytes.buffer)
+    }
+    this.#length = needed
+  }
 }
 
 /**

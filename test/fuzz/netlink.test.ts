@@ -11,13 +11,7 @@ import { ZERO_MAC } from '../../src/address/mac.ts'
 import { type Address, decodeAddress, encodeAddress } from '../../src/netlink/address.ts'
 import { Writer } from '../../src/netlink/attribute.ts'
 import { decodeLink, encodeLink, type Link } from '../../src/netlink/link.ts'
-import {
-  decodeAck,
-  encodeMessages,
-  type Message,
-  type Request,
-  splitMessages,
-} from '../../src/netlink/message.ts'
+import { decodeAck, Datagram, type Message, type Request, splitMessages } from '../../src/netlink/message.ts'
 import { decodeNeighbour, encodeNeighbour, type Neighbour } from '../../src/netlink/neighbour.ts'
 import {
   decodeNeighbourTable,
@@ -197,7 +191,9 @@ describe('what is encoded is decoded to the same value', () => {
     const request: fc.Arbitrary<Request> = record({ type: u16, flags: u16, payload: fc.uint8Array() })
     fc.assert(
       fc.property(fc.array(request), u32, (requests, sequence) => {
-        const messages = splitMessages(encodeMessages(requests, sequence))
+        const datagram = new Datagram()
+        for (const each of requests) datagram.add(each)
+        const messages = splitMessages(datagram.finish(sequence))
         const expected = requests.map((r, i) => ({ ...r, sequence: (sequence + i) % 2 ** 32, port: 0 }))
         assert.deepEqual(messages, expected)
       }),

@@ -241,3 +241,17 @@ test('hold: a renewal that failed is tried again', async (t) => {
   stop.abort()
   assert.equal(await held, 'released')
 })
+
+test('etcd that is not there when it is asked beforehand is said once, and asked again', async (t) => {
+  const etcd = await Etcd.start(t)
+  const proxy = await Proxy.start(t, etcd.endpoint)
+  const direct = open(t, { endpoints: [etcd.endpoint] })
+  await direct.putConfig(CONFIG)
+  const registry = open(t, { endpoints: [proxy.endpoint] })
+  await without(proxy, async () => {
+    registry.prepare(t.signal)
+    await assert.rejects(registry.readConfig(t.signal), { code: 'unavailable' })
+  })
+  assert.equal(await registry.readConfig(t.signal), CONFIG)
+  assert.equal((await acquire(registry, HOST, t.signal)).publicIps.inet, HOST)
+})

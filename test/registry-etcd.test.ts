@@ -6,7 +6,7 @@ import { ipFromNumber, parseIp } from '../src/address/ip.ts'
 import { parsePrefix } from '../src/address/prefix.ts'
 import { parseNetworkConfig } from '../src/config/network-config.ts'
 import { EtcdRegistry } from '../src/lease/etcd/registry.ts'
-import { parseRegistryAddress } from '../src/lease/registry.ts'
+import { parseRegistryAddress, type RegistryCall } from '../src/lease/registry.ts'
 import { Etcd } from './etcd.ts'
 import {
   acquire,
@@ -249,4 +249,45 @@ test('a registry is named by its endpoints', () => {
   for (const endpoint of ['', 'h1:port', 'ftp://h1', 'http://', 'http://h1:2379/path', 'http://h1:port']) {
     assert.throws(() => new EtcdRegistry({ endpoints: [endpoint] }), { code: 'invalid' })
   }
+})
+
+/** A registry, and the calls that it made. */
+function observed(t: TestContext, prefix: string) {
+  const calls: string[] = []
+  const observe = ({ operation }: RegistryCall) => calls.push(operation)
+  const registry = new EtcdRegistry({ endpoints: [shared.endpoint], prefix, observe })
+  t.after(() => registry.close())
+  return { registry, calls }
+}
+
+test('what is asked for beforehand is read once, for config, claim and watch', async (t) => {
+  const { prefix, connect, write } = network(t)
+  await write('config', CONFIG)
+  const other = await acquire(connect(), OTHER, t.signal)
+  const { registry, calls } = observed(t, prefix)
+  registry.prepare(t.signal)
+  assert.equal(await registry.readConfig(t.signal), CONFIG)
+  const lease = await acquire(registry, HOST, t.signal)
+  const events = registry.watch(t.signal)[Symbol.asyncIterator]()
+  const { leases, config } = await snapshotWhere(events, () => true)
+  assert.deepEqual([new Set(leases.keys()), config], [new Set([other.key, lease.key]), CONFIG])
+  assert.deepEqual(calls, ['Range', 'Range', 'LeaseGrant', 'Txn'])
+})
+
+test('what was asked for beforehand and is old does no harm', async (t) => {
+  const { prefix, connect, write } = network(t)
+  const { registry, calls } = observed(t, prefix)
+  registry.prepare(t.signal)
+  assert.equal(await registry.readConfig(t.signal), undefined)
+  await write('config', CONFIG)
+  assert.equal(await registry.readConfig(t.signal), CONFIG)
+  // Two subnets: when one is gone meanwhile, the other is taken.
+  const config = '{"Network": "10.3.0.0/16", "SubnetMin": "10.3.1.0", "SubnetMax": "10.3.2.0"}'
+  registry.prepare(t.signal)
+  await registry.readConfig(t.signal)
+  const first = await acquire(connect(), OTHER, t.signal, { config })
+  const previous = first.subnets
+  const second = await acquire(registry, HOST, t.signal, { config, previous })
+  assertApart([first, second])
+  assert.equal(calls.filter((operation) => operation === 'Txn').length, 2)
 })

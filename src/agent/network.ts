@@ -9,7 +9,8 @@ import { Reconciler } from '../kernel/reconcile.ts'
 import { Admission, byAge, type OutcomeChange } from '../lease/admission.ts'
 import { isCompatible } from '../lease/allocate.ts'
 import type { Grace } from '../lease/grace.ts'
-import type { Lease } from '../lease/lease.ts'
+import type { Outcome } from '../lease/judge.ts'
+import type { Lease, LeaseKey } from '../lease/lease.ts'
 import { type LeaseSnapshot, RegistryError } from '../lease/registry.ts'
 import { keep } from '../masquerade/firewall.ts'
 import { openFirewall } from '../masquerade/mode.ts'
@@ -250,24 +251,22 @@ export class Network {
   /** The first leases are judged and planned while the kernel works on those before: on the oldest first. */
   #begin(snapshot: LeaseSnapshot, reconciler: Reconciler): void {
     const { backend } = this.#membership
+    const { outcomes } = this.#admission
     const leases = [...snapshot.leases.values()].sort(byAge)
-    const changes: OutcomeChange[] = []
-    const told = (): void => {
-      if (changes.length < leases.length) return
-      this.#journal.snapshot(snapshot, this.#admission.outcomes, changes)
+    const tellAll = (): void => {
+      this.#journal.snapshot(snapshot, outcomes, firstOf(outcomes))
       const { companion } = backend
       if (companion === undefined) return
-      const added = changes.flatMap(({ after }) => (after?.kind === 'admitted' ? [after.lease] : []))
+      const added = [...outcomes.values()].flatMap((each) => (each.kind === 'admitted' ? [each.lease] : []))
       companion.exchange([], added)
     }
     reconciler.add(leases, (lease) => {
-      const after = this.#admission.admit(lease)
-      const share = after.kind === 'admitted' ? backend.peer(after.lease) : NOTHING
-      changes.push({ key: lease.key, before: undefined, after })
-      told()
+      const outcome = this.#admission.admit(lease)
+      const share = outcome.kind === 'admitted' ? backend.peer(outcome.lease) : NOTHING
+      if (outcomes.size === leases.length) tellAll()
       return share
     })
-    if (leases.length === 0) told()
+    if (leases.length === 0) tellAll()
   }
 
   /** What went wrong; empty when nothing did. */
@@ -299,6 +298,11 @@ export class Network {
     this.#journal.changing(why)
     this.#changed.abort()
   }
+}
+
+/** Outcomes that there were none before. */
+function* firstOf(outcomes: ReadonlyMap<LeaseKey, Outcome>): Generator<OutcomeChange> {
+  for (const [key, after] of outcomes) yield { key, before: undefined, after }
 }
 
 /** Why the agent cannot go over to the config; empty when it can. */

@@ -25,6 +25,7 @@ const FREEING = 10_000
 /** Exit status: 0 after SIGTERM or SIGINT, 1 on what an operator must mend, 2 for a wrong command line. */
 export async function runAgent(argv: readonly string[]): Promise<number> {
   const calls = new RegistryCalls()
+  const stop = new AbortController()
   let settings: Settings | Question
   let registry: LeaseRegistry
   try {
@@ -36,6 +37,7 @@ export async function runAgent(argv: readonly string[]): Promise<number> {
     const { renewMargin, setNetworkUnavailable } = settings
     const observe = (call: RegistryCall): void => calls.add(call)
     registry = await openRegistry(settings.registry, { renewMargin, setNetworkUnavailable, observe })
+    registry.prepare?.(stop.signal)
   } catch (error) {
     if (!(error instanceof FlagError || error instanceof RegistryError)) throw error
     process.stderr.write(`tweed agent: ${error.message}\n`)
@@ -43,7 +45,7 @@ export async function runAgent(argv: readonly string[]): Promise<number> {
   }
   const log = await createLogger(process.stderr.isTTY, settings.verbose)
   try {
-    await runUntilSignal(settings, registry, calls, log)
+    await runUntilSignal(settings, registry, calls, log, stop)
     return 0
   } catch (error) {
     log.fatal({ err: error }, error instanceof Error ? error.message : String(error))
@@ -56,10 +58,10 @@ async function runUntilSignal(
   registry: LeaseRegistry,
   calls: RegistryCalls,
   log: Logger,
+  stop: AbortController,
 ): Promise<void> {
   const { agent, healthz } = settings
   const { subnetFile } = agent
-  const stop = new AbortController()
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     process.once(name, () => {
       log.info(`${name}: stopping; the data plane stays in place`)

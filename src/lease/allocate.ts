@@ -119,10 +119,12 @@ function pickFree(
  */
 function freeSubnets(range: SubnetRange, taken: readonly Prefix[], limit: number): number[] {
   const count = countSubnets(range)
-  const blocks = taken
-    .map((prefix) => touchedBy(prefix, range))
-    .filter(({ first, last }) => last >= 0 && first < count)
-    .sort((a, b) => a.first - b.first)
+  const blocks: Block[] = []
+  for (const prefix of taken) {
+    const block = touchedBy(prefix, range)
+    if (block.last >= 0 && block.first < count) blocks.push(block)
+  }
+  blocks.sort((a, b) => a.first - b.first)
   const free: number[] = []
   let next = 0
   for (const { first, last } of blocks) {
@@ -137,8 +139,14 @@ function countSubnets(range: SubnetRange): number {
   return Number((ipToNumber(range.subnetMax) - ipToNumber(range.subnetMin)) / subnetSize(range)) + 1
 }
 
+/** Subnets of a range, by their numbers in it. */
+interface Block {
+  readonly first: number
+  readonly last: number
+}
+
 /** The subnets of the range that a prefix shares an address with, counted as they are. With small numbers where they do. */
-function touchedBy(prefix: Prefix, range: SubnetRange): { readonly first: number; readonly last: number } {
+function touchedBy(prefix: Prefix, range: SubnetRange): Block {
   const base = ipv4Bits(prefix, prefix.indexOf('/'))
   const min = ipv4Bits(range.subnetMin)
   if (base !== undefined && min !== undefined) {

@@ -33,7 +33,10 @@ export interface Contents<E extends Entry = Entry> {
 export function decodeEntry({ key, value, expires, created }: Entry): Lease {
   const subnets = parseLeaseKey(key)
   const { publicIps, backendType, backendData } = decodeLeaseValue(value)
-  return { publicIps, backendType, backendData, key: formatLeaseKey(subnets), subnets, expires, created }
+  const written = formatLeaseKey(subnets)
+  // As a rule one text, which is held once.
+  const name = written === key ? (key as LeaseKey) : written
+  return { publicIps, backendType, backendData, key: name, subnets, expires, created }
 }
 
 /** The lease, or the reason why there is none. */

@@ -47,6 +47,8 @@ export interface LeaseRegistry {
   readonly name: string
   /** Somebody else gives each host its subnets (Kubernetes does): of a range in the config, only the network counts. */
   readonly givesSubnets?: true
+  /** Asks for what `readConfig` and `acquire` will need if they are called soon: it comes while the agent gets ready. */
+  prepare?(signal: AbortSignal): void
   /** The network config text, undefined when there is none yet. @throws {RegistryError} */
   readConfig(signal: AbortSignal): Promise<string | undefined>
   /** Public IPs that the registry has for this host: they go before the agent's flags. @throws {RegistryError} */

@@ -180,7 +180,7 @@ export class Journal {
   snapshot(
     { leases, malformed }: Pick<LeaseSnapshot, 'leases' | 'malformed'>,
     outcomes: ReadonlyMap<LeaseKey, Outcome>,
-    changes: readonly OutcomeChange[],
+    changes: Iterable<OutcomeChange>,
   ): void {
     for (const name of this.#peers.malformed.keys()) {
       if (!malformed.has(name)) this.#tellGone(`malformed ${name}`, name)

@@ -49,11 +49,25 @@ const HOUR = 3_600_000
 /** How often others may be faster. Each time one of them has its lease: more means that something is wrong. */
 const ROUNDS = 100
 
-interface Claimed {
-  readonly lease: Lease
+/** For how long what was asked for beforehand is new enough. Milliseconds. */
+const FRESH = 5000
+
+/** All of the network. */
+interface Contents {
   readonly listing: Listing
   /** Of the listing, what was decoded. */
   readonly known: Map<string, Known<EtcdEntry>>
+}
+
+interface Claimed extends Contents {
+  readonly lease: Lease
+}
+
+/** Contents on their way. */
+interface Reading {
+  /** Comes first. */
+  readonly config: Promise<string | undefined>
+  readonly contents: Promise<Contents>
 }
 
 export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
@@ -62,7 +76,9 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   readonly #renewMargin: number
   readonly #closed = new AbortController()
   /** What the last claim read: the watch that follows it need not read it again. */
-  #read: Pick<Claimed, 'listing' | 'known'> | undefined
+  #read: Contents | undefined
+  /** What was asked for beforehand. */
+  #prepared: Reading | undefined
   /** How many watches there are. */
   #watches = 0
 
@@ -73,7 +89,23 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
     this.#renewMargin = renewMargin
   }
 
+  prepare(signal: AbortSignal): void {
+    const reading = this.#beginReading(this.#until(signal))
+    const forget = (): void => {
+      if (this.#prepared === reading) this.#prepared = undefined
+    }
+    this.#prepared = reading
+    // Whoever asked is told why; then it is read anew.
+    reading.contents.catch(forget)
+    setTimeout(forget, FRESH).unref()
+  }
+
   async readConfig(signal: AbortSignal): Promise<string | undefined> {
+    if (this.#prepared !== undefined) {
+      const config = await this.#prepared.config
+      if (config === undefined) this.#prepared = undefined
+      return config
+    }
     const { client, keys } = this.#store
     const { stored } = await list(client, [keys.config], this.#until(signal))
     return stored.get(keys.config.from)?.value
@@ -188,25 +220,45 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
     signal: AbortSignal,
     plan: (known: readonly Known<EtcdEntry>[], revision: number) => Claim,
   ): Promise<Claimed> {
-    const { client, keys } = this.#store
     for (let round = 0; round < ROUNDS; round++) {
-      const known = new Map<string, Known<EtcdEntry>>()
-      const visit = (stored: Stored): void => {
-        const entry = keys.isLease(stored.key) ? keys.entryOf(stored) : undefined
-        if (entry !== undefined) known.set(entry.key, { entry, result: tryDecode(entry) })
-      }
-      const listing = await list(client, [keys.config, keys.subnets], signal, { visit })
+      const { listing, known } = await this.#contents(signal)
       const claim = plan([...known.values()], listing.revision)
       const written = await writeClaim(this.#store, claim, signal)
       if (written !== undefined) {
         const { lease, stored } = written
         for (const { key } of claim.removed) known.delete(key)
-        known.set(lease.key, { entry: keys.entryOf(stored), result: lease })
+        known.set(lease.key, { entry: this.#store.keys.entryOf(stored), result: lease })
         return { lease, listing: after(listing, claim, stored), known }
       }
       await pause(randomInt(10, 100), signal)
     }
     throw new RegistryError('unavailable', `${this.name}: other hosts took each subnet that was tried`)
+  }
+
+  /** What was asked for beforehand, once; else what is there now. */
+  #contents(signal: AbortSignal): Promise<Contents> {
+    const { contents } = this.#prepared ?? this.#beginReading(signal)
+    this.#prepared = undefined
+    return contents
+  }
+
+  #beginReading(signal: AbortSignal): Reading {
+    const { client, keys } = this.#store
+    const config = Promise.withResolvers<string | undefined>()
+    const known = new Map<string, Known<EtcdEntry>>()
+    const visit = (stored: Stored): void => {
+      if (!keys.isLease(stored.key)) return config.resolve(stored.value)
+      const entry = keys.entryOf(stored)
+      known.set(entry.key, { entry, result: tryDecode(entry) })
+    }
+    const contents = list(client, [keys.config, keys.subnets], signal, { visit }).then((listing) => {
+      config.resolve(undefined)
+      return { listing, known }
+    })
+    contents.catch(config.reject)
+    // It may be that nobody asks for it.
+    config.promise.catch(() => undefined)
+    return { config: config.promise, contents }
   }
 
   #until(signal: AbortSignal): AbortSignal {

@@ -16,6 +16,8 @@ import { Stage } from './stage.ts'
 const ORDER = ['static', 'l3miss'] as const
 /** flanneld needs 10 s for 10,000 leases and minutes for more, and has no L3 misses since 0.9. */
 const MOST_FOR_PEER = 10_000
+/** So few that they take no time of their own. */
+const FEW = 100
 /** Of the link that bare Node is given. */
 const LINK_INDEX = 1000
 
@@ -140,6 +142,17 @@ function claims(rows: readonly Row[], leases: readonly number[]): Claim[] {
         what: `${caseName(mode, peers)}: bare Node / (floor + etcdctl get)`,
         measured: of(peers, 'bare Node') / sum,
       })
+      if (!leases.includes(FEW)) continue
+      // A start with few leases is what the leases do not change. What the bound leaves beside it is for them.
+      const each = (milliseconds: number): number => (1000 * milliseconds) / peers
+      const begun = of(FEW, 'tweed')
+      for (const [who, microseconds] of [
+        ['the bound leaves', each(2 * sum - begun)],
+        ['tweed takes', each(of(peers, 'tweed') - begun)],
+        ['bare Node takes', each(of(peers, 'bare Node') - of(FEW, 'bare Node'))],
+      ] as const) {
+        all.push({ what: `${caseName(mode, peers)}: ${who} a lease, µs`, measured: microseconds })
+      }
     }
     const growth = of(40_000, 'tweed') / of(10_000, 'tweed')
     if (!Number.isNaN(growth))

@@ -53,11 +53,10 @@ export function chooseSubnets(input: AllocationInput): Allocation {
   if (lease !== undefined) return { kind: 'reuse', lease, remove }
 
   const gone = new Set(remove)
-  const held = input.leases.filter((other) => !gone.has(other)).map(({ subnets }) => subnets)
   const subnets: Partial<Record<Family, Prefix>> = {}
   for (const range of Object.values(input.ranges)) {
     const family = prefixFamily(range.network)
-    const taken = [...held, ...input.unreadable].flatMap((other) => other[family] ?? [])
+    const taken = takenSubnets(input, gone, family)
     const previous = input.previous[family]
     const again =
       previous !== undefined &&
@@ -69,6 +68,21 @@ export function chooseSubnets(input: AllocationInput): Allocation {
     subnets[family] = subnet
   }
   return { kind: 'take', subnets, remove }
+}
+
+/** Those of all leases but some, and of what cannot be read. */
+function takenSubnets(
+  { leases, unreadable }: AllocationInput,
+  except: ReadonlySet<Lease>,
+  family: Family,
+): Prefix[] {
+  const taken: Prefix[] = []
+  for (const lease of leases) {
+    const subnet = lease.subnets[family]
+    if (subnet !== undefined && !except.has(lease)) taken.push(subnet)
+  }
+  for (const { [family]: subnet } of unreadable) if (subnet !== undefined) taken.push(subnet)
+  return taken
 }
 
 function isMine({ key, publicIps }: Lease, input: AllocationInput): boolean {

@@ -53,8 +53,10 @@ async function main(patterns: readonly string[]): Promise<boolean> {
   const stop = new AbortController()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort())
 
+  // Those of the addon are for one processor, and the others wait now and then.
+  const sanitized = patterns.length === 0 ? runSanitizers(stop.signal) : undefined
   const tallies = [await runFiles([...new Set(found.flat())].toSorted(), stop.signal)]
-  if (patterns.length === 0 && !stop.signal.aborted) tallies.push(await runSanitizers())
+  if (sanitized !== undefined) tallies.push(await sanitized())
   const remains = [...links().filter((link) => !before.has(link)), ...ownTraces(scratch)]
   tallies.push(judge(remains))
   for (const pid of processes()) kill(pid)
@@ -86,10 +88,21 @@ async function runFiles(files: readonly string[], signal: AbortSignal): Promise<
   return tally
 }
 
-async function runSanitizers(): Promise<Tally> {
-  process.stdout.write('\nthe native addon under the address, leak and undefined-behaviour sanitizers:\n')
-  const [code] = await once(spawn('sh', ['scripts/test-asan'], { stdio: 'inherit' }), 'close')
-  return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }
+/** Gives what waits for the end, and then shows what was said. */
+function runSanitizers(signal: AbortSignal): () => Promise<Tally> {
+  const child = spawn('sh', ['scripts/test-asan'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const stop = (): void => void child.kill()
+  signal.addEventListener('abort', stop)
+  const said: Buffer[] = []
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => said.push(chunk))
+  const closed = once(child, 'close')
+  return async () => {
+    const [code] = await closed
+    signal.removeEventListener('abort', stop)
+    process.stdout.write('\nthe native addon under the address, leak and undefined-behaviour sanitizers:\n')
+    process.stdout.write(Buffer.concat(said))
+    return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }
+  }
 }
 
 function judge(remains: readonly string[]): Tally {

@@ -38,9 +38,14 @@ interface Path {
   readonly address: Ip
 }
 
+/** How much iperf3 sends, as its options say it. */
+type Amount = readonly [string, string]
+const FIVE_SECONDS: Amount = ['-t', '5']
+const FEW_BYTES: Amount = ['-n', '1M']
+
 const MEASURES = [
-  { name: 'TCP, one stream', unit: 'Gbit/s', of: (path: Path, seconds: number) => tcp(path, 1, seconds) },
-  { name: 'TCP, four streams', unit: 'Gbit/s', of: (path: Path, seconds: number) => tcp(path, 4, seconds) },
+  { name: 'TCP, one stream', unit: 'Gbit/s', of: (path: Path, amount: Amount) => tcp(path, 1, amount) },
+  { name: 'TCP, four streams', unit: 'Gbit/s', of: (path: Path, amount: Amount) => tcp(path, 4, amount) },
   { name: 'UDP, 64 bytes, received', unit: 'kpps', of: udp },
   { name: 'ping', unit: 'µs', of: (path: Path) => roundTrip(path) },
 ] as const
@@ -55,7 +60,7 @@ export const dataPath: Bench = {
         options.tell(`data-path: ${candidate}`)
         const figures = await onPath(programs, backend, options, async (path) => {
           const all: number[] = []
-          for (const { of } of MEASURES) all.push(await of(path, options.quick ? 1 : 5))
+          for (const { of } of MEASURES) all.push(await of(path, options.quick ? FEW_BYTES : FIVE_SECONDS))
           return all
         })
         for (const [k, { name }] of MEASURES.entries()) {
@@ -97,14 +102,14 @@ async function onPath<T>(
 }
 
 /** What the receiver had, in Gbit/s. */
-async function tcp(path: Path, streams: number, seconds: number): Promise<number> {
-  const { end } = await iperf(path, ['-P', `${streams}`, '-t', `${seconds}`])
+async function tcp(path: Path, streams: number, amount: Amount): Promise<number> {
+  const { end } = await iperf(path, ['-P', `${streams}`, ...amount])
   return (end.sum_received?.bits_per_second ?? Number.NaN) / 1e9
 }
 
 /** Packets received in a second, in thousands. */
-async function udp(path: Path, seconds: number): Promise<number> {
-  const { end } = await iperf(path, ['-u', '-b', '0', '-l', '64', '-t', `${seconds}`])
+async function udp(path: Path, amount: Amount): Promise<number> {
+  const { end } = await iperf(path, ['-u', '-b', '0', '-l', '64', ...amount])
   const { packets = Number.NaN, lost_packets = 0, seconds: took = 1 } = end.sum ?? {}
   return (packets - lost_packets) / took / 1000
 }

@@ -56,7 +56,13 @@ async function main(patterns: readonly string[]): Promise<boolean> {
   // Those of the addon are for one processor, and the others wait now and then.
   const sanitized = patterns.length === 0 ? runSanitizers(stop.signal) : undefined
   const tallies = [await runFiles([...new Set(found.flat())].toSorted(), stop.signal)]
-  if (sanitized !== undefined) tallies.push(await sanitized())
+  if (sanitized !== undefined) {
+    const { said, tally } = await sanitized
+    process.stdout.write(
+      `\nthe native addon under the address, leak and undefined-behaviour sanitizers:\n${said}`,
+    )
+    tallies.push(tally)
+  }
   const remains = [...links().filter((link) => !before.has(link)), ...ownTraces(scratch)]
   tallies.push(judge(remains))
   for (const pid of processes()) kill(pid)
@@ -88,21 +94,15 @@ async function runFiles(files: readonly string[], signal: AbortSignal): Promise<
   return tally
 }
 
-/** Gives what waits for the end, and then shows what was said. */
-function runSanitizers(signal: AbortSignal): () => Promise<Tally> {
+/** What was said is for later: a report is being written meanwhile. */
+async function runSanitizers(signal: AbortSignal): Promise<{ readonly said: string; readonly tally: Tally }> {
   const child = spawn('sh', ['scripts/test-asan'], { stdio: ['ignore', 'pipe', 'pipe'] })
-  const stop = (): void => void child.kill()
-  signal.addEventListener('abort', stop)
-  const said: Buffer[] = []
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => said.push(chunk))
-  const closed = once(child, 'close')
-  return async () => {
-    const [code] = await closed
-    signal.removeEventListener('abort', stop)
-    process.stdout.write('\nthe native addon under the address, leak and undefined-behaviour sanitizers:\n')
-    process.stdout.write(Buffer.concat(said))
-    return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 }
-  }
+  signal.addEventListener('abort', () => child.kill())
+  let said = ''
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => (said += text))
+  const [code] = await once(child, 'close')
+  return { said, tally: code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 } }
 }
 
 function judge(remains: readonly string[]): Tally {

@@ -274,6 +274,19 @@ test('what is asked for beforehand is read once, for config, claim and watch', a
   assert.deepEqual(calls, ['Range', 'Range', 'LeaseGrant', 'Txn'])
 })
 
+test('a config that was asked for beforehand is told once', async (t) => {
+  const { prefix, write } = network(t)
+  const { registry } = observed(t, prefix)
+  await write('config', 'damaged')
+  registry.prepare(t.signal)
+  assert.equal(await registry.readConfig(t.signal), 'damaged')
+  await write('config', CONFIG)
+  assert.equal(await registry.readConfig(t.signal), CONFIG)
+  await acquire(registry, HOST, t.signal)
+  const events = registry.watch(t.signal)[Symbol.asyncIterator]()
+  assert.equal((await snapshotWhere(events, () => true)).config, CONFIG)
+})
+
 test('what was asked for beforehand and is old does no harm', async (t) => {
   const { prefix, connect, write } = network(t)
   const { registry, calls } = observed(t, prefix)
@@ -284,7 +297,7 @@ test('what was asked for beforehand and is old does no harm', async (t) => {
   // Two subnets: when one is gone meanwhile, the other is taken.
   const config = '{"Network": "10.3.0.0/16", "SubnetMin": "10.3.1.0", "SubnetMax": "10.3.2.0"}'
   registry.prepare(t.signal)
-  await registry.readConfig(t.signal)
+  assert.equal(await registry.readConfig(t.signal), CONFIG)
   const first = await acquire(connect(), OTHER, t.signal, { config })
   const previous = first.subnets
   const second = await acquire(registry, HOST, t.signal, { config, previous })

@@ -104,12 +104,8 @@ export class Connection implements Disposable {
     const errors = new Map<number, NetlinkError>()
     let last: Promise<void> | undefined
     let sent = 0
-    /** One is filled while the kernel has the other. */
-    let datagram = new Datagram()
-    let other: Datagram | undefined
-    const send = async (): Promise<void> => {
+    const send = async (full: Datagram): Promise<void> => {
       await last
-      const full = datagram
       const first = sent
       sent += full.count
       const sequence = this.#take(full.count)
@@ -121,16 +117,20 @@ export class Connection implements Disposable {
         await delivered
         this.#collect(full, sequence, (i, error) => errors.set(first + i, error))
       })
-      datagram = other ?? new Datagram()
-      other = full
-      datagram.clear()
       await Promise.race([begun.promise, last])
     }
+    /** One is filled while the kernel has the other. */
+    let datagram = new Datagram()
+    let other: Datagram | undefined
     for (const request of requests) {
-      if (isFull(datagram, request)) await send()
+      if (isFull(datagram, request)) {
+        await send(datagram)
+        ;[datagram, other] = [other ?? new Datagram(), datagram]
+        datagram.clear()
+      }
       datagram.add(request)
     }
-    if (datagram.count > 0) await send()
+    if (datagram.count > 0) await send(datagram)
     await last
     return errors
   }

@@ -110,8 +110,6 @@ export class Datagram {
   #bytes: Uint8Array
   #view: DataView
   #length = 0
-  /** Where the last message begins. */
-  #last = 0
   #count = 0
   /** Of the messages that have one. */
   #operations: Map<number, string> | undefined
@@ -144,7 +142,6 @@ export class Datagram {
     this.#bytes.fill(0, start + length, this.#length)
     this.#bytes.set(payload, start + HEADER)
     if (operation !== undefined) (this.#operations ??= new Map()).set(this.#count, operation)
-    this.#last = start
     this.#count++
   }
 
@@ -159,20 +156,19 @@ export class Datagram {
    * @param lastFlags Flags that the last one has besides.
    */
   finish(sequence: number, lastFlags = 0): Uint8Array {
-    let next = sequence
-    for (let start = 0; start < this.#length; start += align(this.#view.getUint32(start, LITTLE_ENDIAN))) {
-      this.#view.setUint32(start + 8, next++, LITTLE_ENDIAN)
+    let start = 0
+    for (let i = 0; i < this.#count; i++) {
+      this.#view.setUint32(start + 8, sequence + i, LITTLE_ENDIAN)
+      const flags = this.#view.getUint16(start + 6, LITTLE_ENDIAN)
+      if (i === this.#count - 1) this.#view.setUint16(start + 6, flags | lastFlags, LITTLE_ENDIAN)
+      start += align(this.#view.getUint32(start, LITTLE_ENDIAN))
     }
-    if (this.#count === 0) return this.#bytes.subarray(0, 0)
-    const flags = this.#view.getUint16(this.#last + 6, LITTLE_ENDIAN)
-    this.#view.setUint16(this.#last + 6, flags | lastFlags, LITTLE_ENDIAN)
     return this.#bytes.subarray(0, this.#length)
   }
 
   /** Begins the next one. */
   clear(): void {
     this.#length = 0
-    this.#last = 0
     this.#count = 0
     this.#operations = undefined
   }

@@ -5,11 +5,12 @@
 
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
+import { run as feed } from '../../src/lab/command.ts'
 
 const run = promisify(execFile)
 
-/** All but links that `picture` shows of `ip`. */
-const OBJECTS = ['addr show', 'route show table all', 'rule show', 'nexthop show', 'neigh show']
+/** All but links that `picture` shows of `ip`, as `ip -batch` takes it. */
+const OBJECTS = 'addr show\nroute show table all\nrule show\nnexthop show\nneigh show\n'
 
 /** An object as `ip -j` prints it. */
 export type Row = Readonly<Record<string, unknown>>
@@ -58,13 +59,6 @@ export class Host implements AsyncDisposable {
     return (await run('ip', ['-n', this.name, ...words.split(' ')])).stdout
   }
 
-  /** Many commands by one program: where the processor is translated, to start one takes longer than all that it does. */
-  async #ipBatch(commands: readonly string[]): Promise<string> {
-    const result = run('ip', ['-n', this.name, '-o', '-batch', '-'])
-    result.child.stdin?.end(commands.map((command) => `${command}\n`).join(''))
-    return (await result).stdout
-  }
-
   async bridge(words: string): Promise<string> {
     return (await run('bridge', ['-n', this.name, ...words.split(' ')])).stdout
   }
@@ -87,7 +81,12 @@ export class Host implements AsyncDisposable {
    * neighbours, FDB entries. Two equal pictures are the same kernel state.
    */
   async picture(): Promise<string[]> {
-    const pictures = [this.ip('-o -d link show'), this.#ipBatch(OBJECTS), this.bridge('fdb show')]
+    const pictures = [
+      this.ip('-o -d link show'),
+      // One program for all: where the processor is translated, to start one takes longer than all that it does.
+      feed('ip', ['-n', this.name, '-o', '-batch', '-'], OBJECTS),
+      this.bridge('fdb show'),
+    ]
     const lines = (await Promise.all(pictures)).flatMap((text) => text.split('\n'))
     return lines
       .map((line) => line.replaceAll(/\s+/g, ' ').trim())

@@ -65,8 +65,8 @@ interface Claimed extends Contents {
 
 /** Contents on their way. */
 interface Reading {
-  /** Comes first. */
-  readonly config: Promise<string | undefined>
+  /** Comes first. Undefined once it was told. */
+  config: Promise<string | undefined> | undefined
   readonly contents: Promise<Contents>
 }
 
@@ -101,11 +101,14 @@ export class EtcdRegistry implements LeaseRegistry, RegistryAdmin {
   }
 
   async readConfig(signal: AbortSignal): Promise<string | undefined> {
-    if (this.#prepared !== undefined) {
-      const config = await this.#prepared.config
-      if (config === undefined) this.#prepared = undefined
-      return config
+    const prepared = this.#prepared
+    const config = prepared?.config
+    if (prepared !== undefined && config !== undefined) {
+      prepared.config = undefined
+      return await config
     }
+    // Who asks again could not go on with what was told: it is old.
+    this.#prepared = undefined
     const { client, keys } = this.#store
     const { stored } = await list(client, [keys.config], this.#until(signal))
     return stored.get(keys.config.from)?.value

@@ -322,7 +322,10 @@ export class Reconciler implements Disposable {
     if (operations.length === 0) return operations
     const before = [...turn.triedLinks, ...turn.operations.slice(turn.triedFrom)]
     if (before.length === 0 && this.#retries.size === 0) return operations
-    const tried = new Map(before.map((operation) => [keyOf(operation.entry), operation]))
+    // A start has tried hundreds of thousands, and is left with the address of the link.
+    const kinds = new Set(operations.map(({ entry }) => entry.kind))
+    const alike = before.filter(({ entry }) => kinds.has(entry.kind))
+    const tried = new Map(alike.map((operation) => [keyOf(operation.entry), operation]))
     const failed = new Set(turn.failures.map(({ operation }) => keyOf(operation.entry)))
     const now = performance.now()
     return operations.filter((operation) => {

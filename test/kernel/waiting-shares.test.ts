@@ -2,13 +2,14 @@
 
 import assert from 'node:assert/strict'
 import { after, before, beforeEach, describe, test } from 'node:test'
+import { parseIp } from '../../src/address/ip.ts'
 import { parsePrefix } from '../../src/address/prefix.ts'
 import type { Backend } from '../../src/backend/backend.ts'
 import { Reconciler } from '../../src/kernel/reconcile.ts'
 import type { Lease } from '../../src/lease/lease.ts'
 import { AnswerLost, Connection } from '../../src/netlink/connection.ts'
 import type { NetlinkError, Request } from '../../src/netlink/message.ts'
-import { createHost, Overlay } from './fixture.ts'
+import { createHost, Overlay, OWN_MAC } from './fixture.ts'
 import type { Host } from './namespace.ts'
 
 /** More than are planned at once. */
@@ -64,6 +65,24 @@ for (const family of ['inet', 'inet6'] as const) {
       await assertHolds(peers)
       using next = await open(peers)
       assert.deepEqual((await next.turn()).operations, [])
+    })
+
+    test('what the kernel takes and does not keep is a failure after one try', async () => {
+      using reconciler = await open([])
+      const ip = parseIp(net.address(200, 1))
+      // What is set is permanent.
+      const entry = { kind: 'neighbour', link: net.link, ip, mac: OWN_MAC, state: 'failed' } as const
+      reconciler.exchange([], [{ entries: [entry], answers: [] }])
+      reconciler.add(peers, share)
+      const { failures, operations } = await reconciler.turn()
+      assert.deepEqual(
+        failures.map(({ operation, error }) => [operation.entry, error.message]),
+        [[entry, 'the kernel accepted it, and it does not hold']],
+      )
+      const tries = operations.filter((each) => each.entry === entry).map(({ verb }) => verb)
+      assert.deepEqual(tries, ['add', 'change'])
+      assert.equal(operations.length, 4 * COUNT + tries.length)
+      assert.deepEqual((await reconciler.turn()).operations, [])
     })
 
     test('what nobody needs is taken away when all of them are there', async () => {

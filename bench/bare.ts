@@ -3,13 +3,17 @@
  * Node itself. It asks etcd for all leases at once, and sends the operations of `floor.c` for each, while it reads the
  * next. It claims no lease, judges nothing, looks at nothing in the kernel and says nothing; its link is there already.
  *
- *   bare static|l3miss LINK -etcd-endpoints=URL -etcd-prefix=PREFIX -public-ip=IP
+ *   bare static|l3miss LINK forget|remember -etcd-endpoints=URL -etcd-prefix=PREFIX -public-ip=IP
  *
  * LINK is an index. Like an agent it stays connected to etcd until a signal ends it.
+ *
+ * One that remembers is the least that any agent on Node takes: it holds besides what each must have at hand to judge the
+ * next lease, to see drift, and to take back what a lease brought: each lease, by its key, subnet and MAC, and its entries in the kernel.
  */
 
 import { type ClientHttp2Stream, connect } from 'node:http2'
 import { openNetlink, type Socket } from '../src/native.ts'
+import { LINK } from './network.ts'
 
 const NLMSG_HEADER = 16
 const NLM_F_REQUEST = 0x1
@@ -67,6 +71,46 @@ const KV_VALUE = (5 << 3) | BYTES
 interface LeaseValue {
   readonly PublicIP: string
   readonly BackendData: { readonly VtepMAC: string }
+}
+
+/** What an agent has at hand of its network, in objects and maps: what its lease says, and what it needs in the kernel. */
+class Memory {
+  readonly #byKey = new Map<string, object>()
+  readonly #bySubnet = new Map<string, object>()
+  readonly #byMac = new Map<string, object>()
+  readonly #fdb = new Map<string, object>()
+  readonly #neighbours = new Map<string, object>()
+  readonly #nexthops = new Map<number, object>()
+  readonly #routes = new Map<string, object>()
+
+  add(name: string, text: string, { PublicIP, BackendData }: LeaseValue, nexthop: number | undefined): void {
+    const ip = name.slice(0, name.indexOf('-'))
+    const subnet = [ip, SUBNET_LENGTH].join('/')
+    const mac = BackendData.VtepMAC
+    const lease = {
+      name,
+      text,
+      created: 0,
+      expires: 0,
+      subnet,
+      publicIp: PublicIP,
+      type: 'vxlan',
+      data: BackendData,
+    }
+    this.#byKey.set(name, lease)
+    if (!this.#bySubnet.has(subnet)) this.#bySubnet.set(subnet, lease)
+    if (!this.#byMac.has(mac)) this.#byMac.set(mac, lease)
+    this.#fdb.set(mac, both({ link: LINK, mac, destination: PublicIP }))
+    if (nexthop === undefined) return
+    this.#neighbours.set(ip, both({ link: LINK, ip, mac, state: NUD_PERMANENT }))
+    this.#nexthops.set(nexthop, both({ link: LINK, id: nexthop, gateway: ip }))
+    this.#routes.set(subnet, both({ link: LINK, subnet, gateway: ip, nexthop, protocol: PROTOCOL }))
+  }
+}
+
+/** An entry as it is desired, and as it is. */
+function both(desired: object): object {
+  return { desired, actual: undefined }
 }
 
 /** Pairs of key and value out of a RangeResponse that comes in chunks. */
@@ -252,7 +296,7 @@ function ask(url: string, request: Buffer): ClientHttp2Stream {
   return stream.end(request)
 }
 
-async function main([mode, link = '', ...flags]: readonly string[]): Promise<void> {
+async function main([mode, link = '', memory, ...flags]: readonly string[]): Promise<void> {
   const flag = (name: string): string =>
     flags.find((word) => word.startsWith(`${name}=`))?.split('=')[1] ?? ''
   const subnets = `${flag('-etcd-prefix')}/subnets/`
@@ -262,6 +306,7 @@ async function main([mode, link = '', ...flags]: readonly string[]): Promise<voi
   const own = flag('-public-ip')
   const pairs = new Pairs()
   const leases = new Map<string, LeaseValue>()
+  const remembered = memory === 'remember' ? new Memory() : undefined
   const datagram = new Datagram()
   let sent: Promise<void> | undefined
   let nexthop = FIRST_NEXTHOP
@@ -269,7 +314,11 @@ async function main([mode, link = '', ...flags]: readonly string[]): Promise<voi
     pairs.add(chunk)
     for (let pair = pairs.next(); pair !== undefined; pair = pairs.next()) {
       const lease = JSON.parse(pair.value) as LeaseValue
-      leases.set(pair.key, lease)
+      if (remembered === undefined) leases.set(pair.key, lease)
+      else {
+        const id = mode === 'static' ? nexthop : undefined
+        remembered.add(pair.key.slice(subnets.length), pair.value, lease, id)
+      }
       // The lease of this host, which tweed has left behind.
       if (lease.PublicIP === own) continue
       const mac = lease.BackendData.VtepMAC

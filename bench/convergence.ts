@@ -1,6 +1,6 @@
 /**
  * From the start of the process until everything is in the kernel, over N, in both modes; beside it the least that a
- * program on Node takes, the floor, and the time of `etcdctl get --prefix` for the same keys.
+ * program on Node takes, with and without a memory, the floor, and the time of `etcdctl get --prefix` for the same keys.
  */
 
 import { ipBatch } from '../src/lab/command.ts'
@@ -14,6 +14,8 @@ import { Agent, type Programs, timed } from './programs.ts'
 import { Stage } from './stage.ts'
 
 const ORDER = ['static', 'l3miss'] as const
+/** `bare.ts`, which forgets a lease that is sent, or remembers it. */
+const NODES = ['bare Node', 'remembering Node'] as const
 /** flanneld needs 10 s for 10,000 leases and minutes for more, and has no L3 misses since 0.9. */
 const MOST_FOR_PEER = 10_000
 /** So few that they take no time of their own. */
@@ -54,7 +56,8 @@ async function measure(
   const takesPart = programs.peer !== undefined && mode === 'static' && peers <= MOST_FOR_PEER
   const candidates: Record<string, () => Promise<number>> = {
     tweed: () => agentRun(stage, programs, [programs.tweed, 'agent'], mode, peers),
-    'bare Node': () => bareRun(stage, programs, mode, peers),
+    'bare Node': () => bareRun(stage, programs, mode, peers, 'forget'),
+    'remembering Node': () => bareRun(stage, programs, mode, peers, 'remember'),
     floor: () => floorRun(stage, programs, mode, peers),
     'etcdctl get': () => etcdctlRun(stage),
     ...(takesPart && { peer: () => agentRun(stage, programs, [programs.peer ?? ''], mode, peers) }),
@@ -84,7 +87,13 @@ async function agentRun(
 }
 
 /** On a link like that of `floor.c`. */
-async function bareRun(stage: Stage, programs: Programs, mode: Mode, peers: number): Promise<number> {
+async function bareRun(
+  stage: Stage,
+  programs: Programs,
+  mode: Mode,
+  peers: number,
+  memory: 'forget' | 'remember',
+): Promise<number> {
   const host = stage.host(0)
   await stage.renew(host)
   await ipBatch(host.namespace, [
@@ -92,7 +101,7 @@ async function bareRun(stage: Stage, programs: Programs, mode: Mode, peers: numb
     `address add 10.255.255.0/32 dev ${LINK}`,
     `link set ${LINK} up`,
   ])
-  return await untilArrived(programs, [...programs.bare, mode, `${LINK_INDEX}`], host, mode, peers)
+  return await untilArrived(programs, [...programs.bare, mode, `${LINK_INDEX}`, memory], host, mode, peers)
 }
 
 async function untilArrived(
@@ -138,21 +147,20 @@ function claims(rows: readonly Row[], leases: readonly number[]): Claim[] {
         measured: of(peers, 'tweed') / sum,
         bound: 2,
       })
-      all.push({
-        what: `${caseName(mode, peers)}: bare Node / (floor + etcdctl get)`,
-        measured: of(peers, 'bare Node') / sum,
-      })
+      for (const node of NODES) {
+        all.push({
+          what: `${caseName(mode, peers)}: ${node} / (floor + etcdctl get)`,
+          measured: of(peers, node) / sum,
+        })
+      }
       if (!leases.includes(FEW)) continue
       // A start with few leases is what the leases do not change. What the bound leaves beside it is for them.
       const each = (milliseconds: number): number => (1000 * milliseconds) / peers
-      const begun = of(FEW, 'tweed')
-      for (const [who, microseconds] of [
-        ['the bound leaves', each(2 * sum - begun)],
-        ['tweed takes', each(of(peers, 'tweed') - begun)],
-        ['bare Node takes', each(of(peers, 'bare Node') - of(FEW, 'bare Node'))],
-      ] as const) {
-        all.push({ what: `${caseName(mode, peers)}: ${who} a lease, µs`, measured: microseconds })
+      const tell = (who: string, milliseconds: number): void => {
+        all.push({ what: `${caseName(mode, peers)}: ${who} a lease, µs`, measured: each(milliseconds) })
       }
+      tell('the bound leaves', 2 * sum - of(FEW, 'tweed'))
+      for (const who of ['tweed', ...NODES]) tell(`${who} takes`, of(peers, who) - of(FEW, who))
     }
     const growth = of(40_000, 'tweed') / of(10_000, 'tweed')
     if (!Number.isNaN(growth))

@@ -1,7 +1,8 @@
 /**
  * What an L3 miss adds to the first packet for an address: the round trip of the first echo, less the median of those that
  * follow. The way back is known before, so that it is one miss on one host. The measuring process sends and then waits in
- * the receiving system call: its own event loop is no part of it. Beside it the floor: a C program that answers every miss.
+ * the receiving system call: its own event loop is no part of it. Beside it programs that answer every miss and know nothing: the
+ * floor in C, and what that is on Node.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -33,9 +34,10 @@ export const firstPacket: Bench = {
   summary: 'what an L3 miss adds to the first packet for an address',
   run: (programs, options) =>
     Stage.with(2, options, async (stage): Promise<Measured> => {
-      const { tweed, floor } = await betweenTwoHosts(stage, programs, options)
+      const extras = await betweenTwoHosts(stage, programs, options)
+      const { tweed } = extras
       const name = 'extra time of the first packet'
-      const rows = Object.entries({ tweed, floor }).flatMap(([candidate, extra]) => [
+      const rows = Object.entries(extras).flatMap(([candidate, extra]) => [
         { case: name, candidate, unit: 'ms', samples: extra },
         { case: `${name}, p99`, candidate, unit: 'ms', samples: [percentile(extra, 0.99)] },
       ])
@@ -51,13 +53,13 @@ export const firstPacket: Bench = {
 
 /**
  * The second of two hosts answers for every address of its subnet. First the agent answers the misses of the first, then, in
- * its place, the C program.
+ * its place, those that know nothing.
  */
 function betweenTwoHosts(
   stage: Stage,
   programs: Programs,
   { signal, quick }: Options,
-): Promise<{ readonly tweed: number[]; readonly floor: number[] }> {
+): Promise<{ readonly tweed: number[]; readonly 'bare Node': number[]; readonly floor: number[] }> {
   return amongHosts(stage, programs, { backend: MODES.l3miss, signal }, async ([agent]) => {
     const [a, b] = [stage.host(0), stage.host(1)]
     const { lease, mac } = await hostStatus(b)
@@ -69,20 +71,23 @@ function betweenTwoHosts(
     const addresses = quick ? 20 : 250
     const tweed = await measureAll(a, lease.subnet, addresses)
     await agent?.stop()
-    await ip(a.namespace, `neigh flush dev ${LINK} nud permanent`)
-    const answer = await startAnswer(programs, a, mac)
-    try {
-      return { tweed, floor: await measureAll(a, lease.subnet, addresses) }
-    } finally {
-      answer.kill()
+    const index = /^\d+/.exec(await ip(a.namespace, `link show ${LINK}`))?.[0] ?? ''
+    const answeredBy = async (...words: readonly string[]): Promise<number[]> => {
+      await ip(a.namespace, `neigh flush dev ${LINK} nud permanent`)
+      const answer = await startAnswer(a, words)
+      try {
+        return await measureAll(a, lease.subnet, addresses)
+      } finally {
+        answer.kill()
+      }
     }
+    const bare = await answeredBy(...programs.bareAnswer, index, mac)
+    return { tweed, 'bare Node': bare, floor: await answeredBy(programs.answer, LINK, mac) }
   })
 }
 
-async function startAnswer({ answer }: Programs, host: LabHost, mac: string): Promise<ChildProcess> {
-  const child = spawn('nsenter', [`--net=${host.path}`, answer, LINK, mac], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
+async function startAnswer(host: LabHost, words: readonly string[]): Promise<ChildProcess> {
+  const child = spawn('nsenter', [`--net=${host.path}`, ...words], { stdio: ['ignore', 'pipe', 'inherit'] })
   await once(child.stdout, 'data')
   return child
 }

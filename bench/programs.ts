@@ -26,6 +26,8 @@ export interface Programs {
   readonly tweed: string
   /** The words that start it, on the Node and with the flags of `bin/tweed`; its own arguments follow. */
   readonly bare: readonly string[]
+  /** The same for one that answers misses. */
+  readonly bareAnswer: readonly string[]
   readonly floor: string
   readonly arrivals: string
   readonly answer: string
@@ -47,8 +49,9 @@ export async function withPrograms<T>(
     }
     const [floor, arrivals] = [await compile('floor'), await compile('arrivals')]
     const answer = await compile('answer')
-    const [tweed, bare] = [await bundle(folder), await bundleBare(folder)]
-    return await work({ tweed, bare, floor, arrivals, answer, peer })
+    const tweed = await bundle(folder)
+    const [bare, bareAnswer] = [await bundleBare(folder, 'bare'), await bundleBare(folder, 'bare-answer')]
+    return await work({ tweed, bare, bareAnswer, floor, arrivals, answer, peer })
   } finally {
     rmSync(folder, { recursive: true })
   }
@@ -68,10 +71,10 @@ async function bundle(folder: string): Promise<string> {
  * One CommonJS file, in which Node's own modules are required, as they are in tweed's bundle; beside that, from where it
  * finds the same addon.
  */
-async function bundleBare(folder: string): Promise<string[]> {
-  const main = join(folder, 'package/lib/bare.cjs')
+async function bundleBare(folder: string, name: string): Promise<string[]> {
+  const main = join(folder, `package/lib/${name}.cjs`)
   await build({
-    entryPoints: [join(ROOT, 'bench/bare.ts')],
+    entryPoints: [join(ROOT, `bench/${name}.ts`)],
     outfile: main,
     bundle: true,
     platform: 'node',

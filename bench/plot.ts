@@ -9,6 +9,7 @@ const PLOT = { left: 70, right: 580, top: 30, bottom: 420 }
 const COLOURS: Readonly<Record<string, string>> = {
   tweed: '#0969da',
   'bare Node': '#8250df',
+  'remembering Node': '#bf3989',
   floor: '#57606a',
   'etcdctl get': '#bf8700',
   peer: '#cf222e',

@@ -7,8 +7,9 @@
  *
  * LINK is an index. Like an agent it stays connected to etcd until a signal ends it.
  *
- * One that remembers is the least that any agent on Node takes: it holds besides what each must have at hand to judge the
- * next lease, to see drift, and to take back what a lease brought: each lease, by its key, subnet and MAC, and its entries in the kernel.
+ * One that remembers is the least that any agent on Node takes: it holds what each must have at hand to judge the next
+ * lease, to see drift, and to take back what a lease brought: each lease by its key, subnet and MAC, and each of its
+ * entries in the kernel.
  */
 
 import { type ClientHttp2Stream, connect } from 'node:http2'

@@ -11,11 +11,23 @@ import type { Stage } from './stage.ts'
 /** Milliseconds after being ready until a start has been forgotten. */
 const SETTLING = 4000
 
+/** Who only wants to see that a bench works need not wait. */
+export async function settle({ quick }: Pick<Options, 'quick'>): Promise<void> {
+  await sleep(quick ? 0 : SETTLING)
+}
+
+interface Crowd extends Pick<Options, 'quick'> {
+  readonly mode?: Mode
+  readonly peers: number
+  /** Another agent than tweed's. */
+  readonly program?: readonly string[]
+}
+
 /** An agent on a new host, in sync with that many peers and at rest, for as long as the work takes. */
 export async function amongPeers<T>(
   stage: Stage,
   programs: Programs,
-  { mode = 'static', peers, program }: { mode?: Mode; peers: number; program?: readonly string[] },
+  { mode = 'static', peers, program, quick }: Crowd,
   work: (agent: Agent) => Promise<T>,
 ): Promise<T> {
   const host = stage.host(0)
@@ -26,7 +38,7 @@ export async function amongPeers<T>(
   try {
     await arrivals.last(agent)
     if (program === undefined) await agent.untilReady()
-    await sleep(SETTLING)
+    await settle({ quick })
     return await work(agent)
   } finally {
     await agent.stop()

@@ -89,7 +89,7 @@ export const drift: Bench = {
 function measure(stage: Stage, programs: Programs, peers: number, { quick, tell }: Options): Promise<Drift> {
   tell(`drift: with ${count(peers)} leases`)
   const host = stage.host(0)
-  return amongPeers(stage, programs, { peers }, async (agent) => {
+  return amongPeers(stage, programs, { peers, quick }, async (agent) => {
     const index = Number(/^(\d+):/.exec(await ip(host.namespace, `-o link show ${LINK}`))?.[1])
     using watch = Watch.open(host, [RTNLGRP_IPV4_ROUTE, RTNLGRP_NEIGH])
     using connection = Connection.open({ netns: host.path })

@@ -75,7 +75,7 @@ function rowsOf(peers: number, { put, remove, cpu }: Events): Row[] {
 function measure(stage: Stage, programs: Programs, peers: number, { quick, tell }: Options): Promise<Events> {
   tell(`event: one at a time, with ${count(peers)} leases`)
   const events = quick ? 20 : 300
-  return amongPeers(stage, programs, { peers }, async (agent) => {
+  return amongPeers(stage, programs, { peers, quick }, async (agent) => {
     using watch = Watch.open(stage.host(0), [RTNLGRP_IPV4_ROUTE])
     const put: number[] = []
     const remove: number[] = []
@@ -116,7 +116,7 @@ async function measureBurst(stage: Stage, programs: Programs, options: Options):
       const { ended } = await stage.order({ kind: 'put', from: FIRST, to: FIRST + added - 1 })
       return Math.max(0, Number((await arrivals.last(agent)) - ended) / 1e6)
     }
-    samples.push(await amongPeers(stage, programs, { peers: present }, run))
+    samples.push(await amongPeers(stage, programs, { peers: present, quick: options.quick }, run))
   }
   const name = `${count(added)} leases added live: last put → last route`
   return { case: name, candidate: 'tweed', unit: 'ms', samples }

@@ -17,7 +17,7 @@ import { decodeEchoReply, encodeEchoRequest } from '../src/lab/echo.ts'
 import type { LabHost } from '../src/lab/topology.ts'
 import { openIcmp } from '../src/native.ts'
 import type { Bench, Options } from './bench.ts'
-import { amongHosts } from './crowd.ts'
+import { amongHosts, settle } from './crowd.ts'
 import { type Measured, median, percentile } from './measure.ts'
 import { LINK, MODES } from './network.ts'
 import type { Programs } from './programs.ts'
@@ -67,7 +67,7 @@ function betweenTwoHosts(
     await ip(b.namespace, `route add local ${lease.subnet} dev lo`)
     roundTrip(b, back, 1)
     // Until what the starts left behind is collected.
-    await sleep(4000)
+    await settle({ quick })
     const addresses = quick ? 20 : 250
     const tweed = await measureAll(a, lease.subnet, addresses)
     await agent?.stop()

@@ -84,7 +84,7 @@ function rowsOf(name: string, storms: readonly Storm[]): Row[] {
 async function repeat(
   stage: Stage,
   programs: Programs,
-  { runs, tell }: Options,
+  { runs, quick, tell }: Options,
   work: (agent: Agent) => Promise<Omit<Storm, 'overruns'>>,
 ): Promise<Storm[]> {
   const all: Storm[] = []
@@ -95,7 +95,7 @@ async function repeat(
       const result = await work(agent)
       return { ...result, overruns: (await hostStatus(stage.host(0))).counters.overruns - before }
     }
-    all.push(await amongPeers(stage, programs, { mode: 'l3miss', peers: PEERS }, run))
+    all.push(await amongPeers(stage, programs, { mode: 'l3miss', peers: PEERS, quick }, run))
   }
   return all
 }

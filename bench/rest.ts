@@ -70,7 +70,7 @@ async function memory(
   for (let i = 0; i < Math.min(runs, 5); i++) {
     tell(`rest: memory of ${candidate} with ${count(peers)} leases`)
     const program = candidate === 'peer' && programs.peer !== undefined ? { program: [programs.peer] } : {}
-    await amongPeers(stage, programs, { peers, ...program }, async (agent) => {
+    await amongPeers(stage, programs, { peers, quick, ...program }, async (agent) => {
       await sleep(quick ? 100 : REST)
       resident.push(agent.memory.resident)
       peak.push(agent.memory.peak)
@@ -85,7 +85,7 @@ async function memory(
 async function cpu(stage: Stage, programs: Programs, { quick, tell }: Options): Promise<Row> {
   const [peers, seconds] = quick ? [1000, 3] : [10_000, 60]
   tell(`rest: CPU over ${seconds} s with ${count(peers)} leases`)
-  const used = await amongPeers(stage, programs, { peers }, async (agent) => {
+  const used = await amongPeers(stage, programs, { peers, quick }, async (agent) => {
     await sleep(quick ? 100 : REST)
     const before = agent.cpu
     await sleep(seconds * 1000)

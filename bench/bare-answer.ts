@@ -4,54 +4,45 @@
  *
  *   bare-answer LINK MAC
  *
- * LINK is an index. Says `ready`; then gives every IPv4 address that the kernel looks for on the link a permanent neighbour
- * with the MAC, until a signal ends it.
+ * Runs in the network namespace of a host. Says `ready`; then gives every IPv4 address that the kernel looks for on the link a
+ * permanent neighbour with the MAC, until a signal ends it.
  */
 
+import type { Ip } from '../src/address/ip.ts'
+import { parseMac } from '../src/address/mac.ts'
 import { openNetlink } from '../src/native.ts'
+import { Connection } from '../src/netlink/connection.ts'
+import { decodeLink, getLink } from '../src/netlink/link.ts'
+import { encodeMessage, NLM_F_CREATE, NLM_F_REPLACE } from '../src/netlink/message.ts'
+import { newNeighbour, NUD_PERMANENT } from '../src/netlink/neighbour.ts'
+import { AF_INET, RTM_GETNEIGH, RTNLGRP_NEIGH } from '../src/netlink/rtnetlink.ts'
 
 const NLMSG_HEADER = 16
 const NDMSG = 12
 const ATTRIBUTE_HEADER = 4
-
-const RTM_NEWNEIGH = 28
-const RTM_GETNEIGH = 30
-const RTNLGRP_NEIGH = 3
-/** NLM_F_REQUEST | NLM_F_REPLACE | NLM_F_CREATE */
-const FLAGS = 0x501
-const AF_INET = 2
-const NUD_PERMANENT = 0x80
 const NDA_DST = 1
-const NDA_LLADDR = 2
 
 const RECEIVE_BUFFER = 1024 * 1024
 const SLOT = 4096
 const SLOTS = 16
 
-/** Where the IP of the answer is. */
+/** Where the IP of an answer is: its attribute is the first. */
 const IP = NLMSG_HEADER + NDMSG + ATTRIBUTE_HEADER
 
-/** A request for a neighbour on the link with the MAC, without its IP. */
-function answerOf(link: number, mac: string): Uint8Array {
-  const address = Buffer.from(mac.replaceAll(':', ''), 'hex')
-  const length = IP + 4 + ATTRIBUTE_HEADER + address.length
-  const answer = Buffer.alloc(length)
-  answer.writeUInt32LE(length, 0)
-  answer.writeUInt16LE(RTM_NEWNEIGH, 4)
-  answer.writeUInt16LE(FLAGS, 6)
-  answer.writeUInt8(AF_INET, NLMSG_HEADER)
-  answer.writeInt32LE(link, NLMSG_HEADER + 4)
-  answer.writeUInt16LE(NUD_PERMANENT, NLMSG_HEADER + 8)
-  answer.writeUInt16LE(ATTRIBUTE_HEADER + 4, IP - 4)
-  answer.writeUInt16LE(NDA_DST, IP - 2)
-  answer.writeUInt16LE(ATTRIBUTE_HEADER + address.length, IP + 4)
-  answer.writeUInt16LE(NDA_LLADDR, IP + 6)
-  address.copy(answer, IP + 8)
-  return answer
+async function indexOf(link: string): Promise<number> {
+  using connection = Connection.open()
+  return decodeLink((await connection.get(getLink(link))).payload).index
 }
 
-async function main([link, mac = '']: readonly string[]): Promise<void> {
-  const index = Number(link)
+/** A datagram; its IP is still to be put. */
+function answerOf(ifindex: number, mac: string): Uint8Array {
+  const destination = '0.0.0.0' as Ip
+  const neighbour = { family: AF_INET, ifindex, destination, mac: parseMac(mac), state: NUD_PERMANENT }
+  return encodeMessage(newNeighbour(neighbour, NLM_F_CREATE | NLM_F_REPLACE), 0)
+}
+
+async function main([link = '', mac = '']: readonly string[]): Promise<void> {
+  const index = await indexOf(link)
   const answer = answerOf(index, mac)
   const heard = openNetlink({ groups: [RTNLGRP_NEIGH], receiveBuffer: RECEIVE_BUFFER })
   const told = openNetlink({ receiveBuffer: RECEIVE_BUFFER })

@@ -3,7 +3,7 @@
  * Node itself. It asks etcd for all leases at once, and sends the operations of `floor.c` for each, while it reads the
  * next. It claims no lease, judges nothing, looks at nothing in the kernel and says nothing; its link is there already.
  *
- *   bare static|l3miss LINK forget|remember -etcd-endpoints=URL -etcd-prefix=PREFIX -public-ip=IP
+ *   bare static|l3miss LINK bare|remembering -etcd-endpoints=URL -etcd-prefix=PREFIX -public-ip=IP
  *
  * LINK is an index. Like an agent it stays connected to etcd until a signal ends it.
  *
@@ -307,7 +307,7 @@ async function main([mode, link = '', memory, ...flags]: readonly string[]): Pro
   const own = flag('-public-ip')
   const pairs = new Pairs()
   const leases = new Map<string, LeaseValue>()
-  const remembered = memory === 'remember' ? new Memory() : undefined
+  const remembered = memory === 'remembering' ? new Memory() : undefined
   const datagram = new Datagram()
   let sent: Promise<void> | undefined
   let nexthop = FIRST_NEXTHOP
@@ -316,12 +316,10 @@ async function main([mode, link = '', memory, ...flags]: readonly string[]): Pro
     for (let pair = pairs.next(); pair !== undefined; pair = pairs.next()) {
       const lease = JSON.parse(pair.value) as LeaseValue
       if (remembered === undefined) leases.set(pair.key, lease)
-      else {
-        const id = mode === 'static' ? nexthop : undefined
-        remembered.add(pair.key.slice(subnets.length), pair.value, lease, id)
-      }
       // The lease of this host, which tweed has left behind.
       if (lease.PublicIP === own) continue
+      const id = mode === 'static' ? nexthop : undefined
+      remembered?.add(pair.key.slice(subnets.length), pair.value, lease, id)
       const mac = lease.BackendData.VtepMAC
       datagram.addNeighbour(AF_BRIDGE, index, NTF_SELF, ipWord(lease.PublicIP), mac)
       if (mode === 'static') {

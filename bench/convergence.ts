@@ -14,7 +14,7 @@ import { Agent, type Programs, timed } from './programs.ts'
 import { Stage } from './stage.ts'
 
 const ORDER = ['static', 'l3miss'] as const
-/** `bare.ts`, which forgets a lease that is sent, or remembers it. */
+/** `bare.ts`, with one map of leases, and with all that an agent must have at hand. */
 const NODES = ['bare Node', 'remembering Node'] as const
 /** flanneld needs 10 s for 10,000 leases and minutes for more, and has no L3 misses since 0.9. */
 const MOST_FOR_PEER = 10_000
@@ -56,8 +56,8 @@ async function measure(
   const takesPart = programs.peer !== undefined && mode === 'static' && peers <= MOST_FOR_PEER
   const candidates: Record<string, () => Promise<number>> = {
     tweed: () => agentRun(stage, programs, [programs.tweed, 'agent'], mode, peers),
-    'bare Node': () => bareRun(stage, programs, mode, peers, 'forget'),
-    'remembering Node': () => bareRun(stage, programs, mode, peers, 'remember'),
+    'bare Node': () => bareRun(stage, programs, mode, peers, 'bare'),
+    'remembering Node': () => bareRun(stage, programs, mode, peers, 'remembering'),
     floor: () => floorRun(stage, programs, mode, peers),
     'etcdctl get': () => etcdctlRun(stage),
     ...(takesPart && { peer: () => agentRun(stage, programs, [programs.peer ?? ''], mode, peers) }),
@@ -92,7 +92,7 @@ async function bareRun(
   programs: Programs,
   mode: Mode,
   peers: number,
-  memory: 'forget' | 'remember',
+  memory: 'bare' | 'remembering',
 ): Promise<number> {
   const host = stage.host(0)
   await stage.renew(host)

@@ -71,18 +71,17 @@ function betweenTwoHosts(
     const addresses = quick ? 20 : 250
     const tweed = await measureAll(a, lease.subnet, addresses)
     await agent?.stop()
-    const index = /^\d+/.exec(await ip(a.namespace, `link show ${LINK}`))?.[0] ?? ''
-    const answeredBy = async (...words: readonly string[]): Promise<number[]> => {
+    const answeredBy = async (program: readonly string[]): Promise<number[]> => {
       await ip(a.namespace, `neigh flush dev ${LINK} nud permanent`)
-      const answer = await startAnswer(a, words)
+      const answer = await startAnswer(a, [...program, LINK, mac])
       try {
         return await measureAll(a, lease.subnet, addresses)
       } finally {
         answer.kill()
       }
     }
-    const bare = await answeredBy(...programs.bareAnswer, index, mac)
-    return { tweed, 'bare Node': bare, floor: await answeredBy(programs.answer, LINK, mac) }
+    const bare = await answeredBy(programs.bareAnswer)
+    return { tweed, 'bare Node': bare, floor: await answeredBy([programs.answer]) }
   })
 }
 
